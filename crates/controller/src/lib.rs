@@ -1,0 +1,1 @@
+//! Gives Services their addresses.

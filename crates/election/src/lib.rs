@@ -1,0 +1,1 @@
+//! Which node answers? Pure: the same result on every node.

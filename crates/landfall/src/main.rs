@@ -1,0 +1,2 @@
+//! The one binary of the image: `landfall controller`, `landfall speaker`.
+fn main() {}

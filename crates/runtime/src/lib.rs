@@ -1,0 +1,1 @@
+//! How does a process live? Logs, probes, metrics, the cluster client, shutdown.

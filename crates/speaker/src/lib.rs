@@ -1,0 +1,1 @@
+//! Answers ARP and NDP for the addresses this node owns.

@@ -1,0 +1,1 @@
+//! Which bytes? Pure: Ethernet, ARP and NDP.
