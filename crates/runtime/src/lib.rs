@@ -1,1 +1,14 @@
-//! How does a process live? Logs, probes, metrics, the cluster client, shutdown.
+//! How does a process live? Logs, probes, metrics, the cluster client, watches, events, shutdown.
+//!
+//! Controller and speaker are this crate around a pure middle:
+//! [`client::connect`] → [`watch::spawn`] per kind → one owner task → writes and [`events::Recorder`];
+//! beside them [`probes::serve`], and [`shutdown::install`] tells all of them when to end.
+
+pub mod client;
+pub mod events;
+pub mod logs;
+pub mod metrics;
+pub mod probes;
+pub mod shutdown;
+pub mod table;
+pub mod watch;

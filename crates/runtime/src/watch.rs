@@ -1,0 +1,186 @@
+//! One door for watching a kind: each object becomes a small value at once, and no full object is kept.
+//!
+//! A watch is one task. It lists, then follows, and starts over by itself when the connection is lost or the server
+//! has forgotten our place. What it read goes as [`Change`]s, in order, into the bounded channel of the owner task.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use kube::Api;
+use kube::runtime::{WatchStreamExt, watcher};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tracing::{info, warn};
+
+/// How long the server keeps one watch call open. A connection that died silently is noticed 5 s later (kube's margin),
+/// so within a minute; each node then costs the API server one cheap call per kind and 50 s.
+pub const WATCH_TIMEOUT_SECS: u32 = 50;
+
+/// Objects per page of a list: bounds what is decoded at one time. The same number as client-go's pager.
+pub const PAGE_SIZE: u32 = 500;
+
+/// A good bound for the channel into an owner task. A full channel is back-pressure, not loss: the watch waits, and
+/// the socket's buffer with it. 256 small values are a few dozen kilobytes, and more than one wake-up of the owner needs.
+pub const CHANNEL_BOUND: usize = 256;
+
+/// A failed try ends within this time: the longest backoff (30 s), the connect timeout, and the read timeout. A watch
+/// that has not failed again after it is established, even if nothing happened to be sent on it.
+const QUIET_MEANS_RECOVERED: Duration = Duration::from_secs(120);
+
+/// What a watch says about one kind. `T` carries the object's key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change<T> {
+    /// A complete list begins. It may begin again before it is done. Nothing may be forgotten yet.
+    Restarted,
+    /// One object of the list.
+    Listed(T),
+    /// The list is complete: what was known before and was not listed is gone.
+    ListDone,
+    /// An object was created or changed.
+    Applied(T),
+    /// An object was deleted, or no longer matches the selector.
+    Deleted(T),
+}
+
+/// Watches `api` until the channel's receiver is gone; the task then ends.
+///
+/// `config` selects by labels or fields; its timeout and page size are replaced by ours. `read` turns an object into
+/// the small value that the owner keeps, and runs on this task. `wrap` makes it one arm of the owner's event type.
+/// Failures are retried for ever with a growing pause (0.8 s to 30 s) and logged once, as is the recovery.
+pub fn spawn<K, T, E>(
+    api: Api<K>,
+    config: watcher::Config,
+    read: impl Fn(K) -> T + Send + 'static,
+    to: mpsc::Sender<E>,
+    wrap: impl Fn(Change<T>) -> E + Send + 'static,
+) -> JoinHandle<()>
+where
+    K: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + Sync + 'static,
+    T: Send + 'static,
+    E: Send + 'static,
+{
+    let config = config.timeout(WATCH_TIMEOUT_SECS).page_size(PAGE_SIZE);
+    let events = watcher(api, config).default_backoff();
+    tokio::spawn(async move {
+        let mut health = Health::new(K::plural(&()).into_owned());
+        let mut events = std::pin::pin!(events);
+        loop {
+            let event = match tokio::time::timeout(QUIET_MEANS_RECOVERED, events.next()).await {
+                Err(_quiet) => {
+                    health.worked();
+                    continue;
+                }
+                // The watcher's stream has no end; should it get one, the owner must not wait for ever unnoticed.
+                Ok(None) => return warn!(kind = health.kind, "watch ended"),
+                Ok(Some(Err(error))) => {
+                    health.failed(&error);
+                    continue;
+                }
+                Ok(Some(Ok(event))) => event,
+            };
+            // `Init` is said before the list is asked for, so it proves nothing about the server.
+            if !matches!(event, watcher::Event::Init) {
+                health.worked();
+            }
+            if to.send(wrap(change(event, &read))).await.is_err() {
+                return;
+            }
+        }
+    })
+}
+
+/// One watch event with its object already read.
+fn change<K, T>(event: watcher::Event<K>, read: &impl Fn(K) -> T) -> Change<T> {
+    match event {
+        watcher::Event::Init => Change::Restarted,
+        watcher::Event::InitApply(object) => Change::Listed(read(object)),
+        watcher::Event::InitDone => Change::ListDone,
+        watcher::Event::Apply(object) => Change::Applied(read(object)),
+        watcher::Event::Delete(object) => Change::Deleted(read(object)),
+    }
+}
+
+/// Says once that a watch fails, and once that it works again.
+struct Health {
+    kind: String,
+    last_failure: Option<String>,
+}
+
+impl Health {
+    fn new(kind: String) -> Self {
+        Self { kind, last_failure: None }
+    }
+
+    fn failed(&mut self, error: &watcher::Error) {
+        // An expired resource version is the protocol's ordinary way to ask for a new list.
+        if let watcher::Error::WatchError(status) = error
+            && status.code == 410
+        {
+            return;
+        }
+        let text = remedy(&self.kind, error);
+        if self.last_failure.as_deref() != Some(&text) {
+            warn!(kind = self.kind, error = text, "watch failed, what is known stays in force, trying again");
+            self.last_failure = Some(text);
+        }
+    }
+
+    fn worked(&mut self) {
+        if self.last_failure.take().is_some() {
+            info!(kind = self.kind, "watch works again");
+        }
+    }
+}
+
+/// The error in words, with the way out where we know it.
+fn remedy(kind: &str, error: &watcher::Error) -> String {
+    use kube::Error::Api as Refused;
+    use watcher::Error::{InitialListFailed, WatchFailed, WatchStartFailed};
+    match error {
+        InitialListFailed(Refused(status)) | WatchStartFailed(Refused(status)) | WatchFailed(Refused(status)) => {
+            match status.code {
+                403 => format!("{}; the ClusterRole or Role must allow list and watch of {kind}", status.message),
+                404 => format!("{}; is the CustomResourceDefinition of {kind} installed?", status.message),
+                _ => status.message.clone(),
+            }
+        }
+        other => crate::client::chain(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_watch_event_keeps_its_meaning_and_its_object_is_read() {
+        let read = |n: u8| u16::from(n) * 100;
+        for (event, expected) in [
+            (watcher::Event::Init, Change::Restarted),
+            (watcher::Event::InitApply(1), Change::Listed(100)),
+            (watcher::Event::InitDone, Change::ListDone),
+            (watcher::Event::Apply(2), Change::Applied(200)),
+            (watcher::Event::Delete(3), Change::Deleted(300)),
+        ] {
+            assert_eq!(change(event, &read), expected);
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_the_permission_that_is_missing() {
+        let status = kube::core::Status::failure("pods is forbidden", "Forbidden").with_code(403);
+        let error = watcher::Error::InitialListFailed(kube::Error::Api(Box::new(status)));
+        assert_eq!(
+            remedy("pods", &error),
+            "pods is forbidden; the ClusterRole or Role must allow list and watch of pods"
+        );
+    }
+
+    #[test]
+    fn an_expired_place_in_the_stream_is_no_failure() {
+        let mut health = Health::new("pods".into());
+        let gone = kube::core::Status::failure("too old resource version", "Expired").with_code(410);
+        health.failed(&watcher::Error::WatchError(Box::new(gone)));
+        assert_eq!(health.last_failure, None);
+    }
+}
