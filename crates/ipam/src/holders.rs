@@ -1,0 +1,137 @@
+//! The addresses that are held, indexed for every question the allocator asks.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use landfall_config::{AddressRange, Pool, bits, is_buggy};
+use rangemap::RangeInclusiveSet;
+
+use crate::error::AllocateError;
+use crate::request::{Port, Request, ServiceKey, Sharing};
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Holders {
+    /// What each Service holds, IPv4 first.
+    by_service: BTreeMap<ServiceKey, Vec<IpAddr>>,
+    /// Who holds each address, and on what terms.
+    by_ip: BTreeMap<IpAddr, BTreeMap<ServiceKey, Claim>>,
+    /// The addresses that are shared under one condition.
+    by_sharing: BTreeMap<Sharing, BTreeSet<IpAddr>>,
+    /// The same addresses as numbers, run-length encoded: its gaps are the free addresses.
+    used_v4: RangeInclusiveSet<u128>,
+    used_v6: RangeInclusiveSet<u128>,
+}
+
+#[derive(Clone, Debug)]
+struct Claim {
+    sharing: Option<Sharing>,
+    ports: BTreeSet<Port>,
+}
+
+impl Holders {
+    pub(crate) fn held(&self, service: &ServiceKey) -> &[IpAddr] {
+        self.by_service.get(service).map_or(&[], Vec::as_slice)
+    }
+
+    pub(crate) fn of(&self, ip: IpAddr) -> impl Iterator<Item = &ServiceKey> {
+        self.by_ip.get(&ip).into_iter().flat_map(BTreeMap::keys)
+    }
+
+    /// How many addresses of the range are held from the pool.
+    pub(crate) fn count(&self, range: &AddressRange, pool: &Pool) -> u128 {
+        self.by_ip.range(range.first()..=range.last()).filter(|(ip, _)| pool.contains(**ip)).count() as u128
+    }
+
+    /// Whether the Service may have the address beside those who hold it already.
+    pub(crate) fn check(&self, ip: IpAddr, request: &Request<'_>) -> Result<(), AllocateError> {
+        let Some(claims) = self.by_ip.get(&ip) else { return Ok(()) };
+        let others = || claims.iter().filter(|(key, _)| *key != request.service);
+        if others().any(|(_, claim)| request.sharing.is_none() || claim.sharing.as_ref() != request.sharing) {
+            return Err(AllocateError::NotShared {
+                service: request.service.to_string(),
+                ip,
+                holders: others().map(|(key, _)| key.to_string()).collect(),
+            });
+        }
+        for (holder, claim) in others() {
+            if let Some(port) = claim.ports.intersection(request.ports).next() {
+                return Err(AllocateError::PortInUse { ip, port: *port, holder: holder.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    /// The first address of the range that the Service may have: a free one, or one that it can share, whichever comes
+    /// first.
+    pub(crate) fn first_for(&self, range: &AddressRange, pool: &Pool, request: &Request<'_>) -> Option<IpAddr> {
+        let free = self.first_free(range, pool.avoid_buggy_ips);
+        let shared = request.sharing.and_then(|sharing| self.by_sharing.get(sharing)).and_then(|ips| {
+            ips.range(range.first()..=range.last())
+                .find(|ip| pool.contains(**ip) && self.check(**ip, request).is_ok())
+                .copied()
+        });
+        [free, shared].into_iter().flatten().min()
+    }
+
+    fn first_free(&self, range: &AddressRange, avoid_buggy: bool) -> Option<IpAddr> {
+        let ipv4 = range.is_ipv4();
+        let used = if ipv4 { &self.used_v4 } else { &self.used_v6 };
+        let outer = bits(range.first())..=bits(range.last());
+        used.gaps(&outer).find_map(|gap| {
+            // At most two neighbours (.255 and .0) are skipped, so three looks are enough.
+            (*gap.start()..=*gap.end()).take(3).map(|n| address(n, ipv4)).find(|ip| !(avoid_buggy && is_buggy(*ip)))
+        })
+    }
+
+    /// The Service holds exactly `ips` from now on. The caller has asked [`check`](Self::check) for each.
+    pub(crate) fn take(&mut self, request: &Request<'_>, ips: &[IpAddr]) {
+        self.release(request.service);
+        for ip in ips {
+            let claim = Claim { sharing: request.sharing.cloned(), ports: request.ports.clone() };
+            self.by_ip.entry(*ip).or_default().insert(request.service.clone(), claim);
+            if let Some(sharing) = request.sharing {
+                self.by_sharing.entry(sharing.clone()).or_default().insert(*ip);
+            }
+            self.used(*ip).insert(bits(*ip)..=bits(*ip));
+        }
+        if !ips.is_empty() {
+            self.by_service.insert(request.service.clone(), ips.to_vec());
+        }
+    }
+
+    pub(crate) fn release(&mut self, service: &ServiceKey) -> Vec<IpAddr> {
+        let ips = self.by_service.remove(service).unwrap_or_default();
+        for ip in &ips {
+            let Some(claims) = self.by_ip.get_mut(ip) else { continue };
+            let sharing = claims.remove(service).and_then(|claim| claim.sharing);
+            // Sharers have one condition in common, so it lives as long as one of them.
+            let last = claims.is_empty();
+            if last {
+                self.by_ip.remove(ip);
+                self.used(*ip).remove(bits(*ip)..=bits(*ip));
+            }
+            if let Some(sharing) = sharing
+                && last
+                && let Some(shared) = self.by_sharing.get_mut(&sharing)
+            {
+                shared.remove(ip);
+                if shared.is_empty() {
+                    self.by_sharing.remove(&sharing);
+                }
+            }
+        }
+        ips
+    }
+
+    fn used(&mut self, ip: IpAddr) -> &mut RangeInclusiveSet<u128> {
+        if ip.is_ipv4() { &mut self.used_v4 } else { &mut self.used_v6 }
+    }
+}
+
+/// The inverse of [`bits`].
+fn address(bits: u128, ipv4: bool) -> IpAddr {
+    match u32::try_from(bits) {
+        Ok(v4) if ipv4 => IpAddr::V4(Ipv4Addr::from(v4)),
+        _ => IpAddr::V6(Ipv6Addr::from(bits)),
+    }
+}
