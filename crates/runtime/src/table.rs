@@ -1,6 +1,6 @@
 //! The map that a watch fills, for owner tasks that keep one: a list in progress never withdraws anything.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::watch::Change;
 
@@ -12,7 +12,7 @@ use crate::watch::Change;
 pub struct Table<K, V> {
     entries: BTreeMap<K, V>,
     /// Keys seen since the current list began; `None` when no list is in progress.
-    listed: Option<std::collections::BTreeSet<K>>,
+    listed: Option<BTreeSet<K>>,
     complete: bool,
 }
 
@@ -23,13 +23,14 @@ impl<K, V> Default for Table<K, V> {
 }
 
 impl<K: Ord + Clone, V: PartialEq> Table<K, V> {
-    /// Takes one change; says whether the view is now another one (an equal value changes nothing).
-    /// The value is `None` for an object that exists but is none of our business: it is forgotten.
-    pub fn apply(&mut self, change: Change<(K, Option<V>)>) -> bool {
+    /// Takes one change; returns each key whose value is another one now, with the value it had before.
+    /// An equal value changes nothing. The value is `None` for an object that exists but is none of our business: it
+    /// is forgotten like one that was deleted.
+    pub fn apply(&mut self, change: Change<(K, Option<V>)>) -> Vec<(K, Option<V>)> {
         match change {
             Change::Restarted => {
-                self.listed = Some(std::collections::BTreeSet::new());
-                false
+                self.listed = Some(BTreeSet::new());
+                Vec::new()
             }
             Change::Listed((key, value)) => {
                 if let (Some(listed), true) = (&mut self.listed, value.is_some()) {
@@ -38,27 +39,27 @@ impl<K: Ord + Clone, V: PartialEq> Table<K, V> {
                 self.put(key, value)
             }
             Change::ListDone => {
-                let before = (self.entries.len(), self.complete);
-                if let Some(listed) = self.listed.take() {
-                    self.entries.retain(|key, _| listed.contains(key));
-                }
                 self.complete = true;
-                before != (self.entries.len(), self.complete)
+                let Some(listed) = self.listed.take() else { return Vec::new() };
+                self.entries
+                    .extract_if(.., |key, _| !listed.contains(key))
+                    .map(|(key, value)| (key, Some(value)))
+                    .collect()
             }
             Change::Applied((key, value)) => self.put(key, value),
-            Change::Deleted((key, _)) => self.entries.remove(&key).is_some(),
+            Change::Deleted((key, _)) => self.put(key, None),
         }
     }
 
-    fn put(&mut self, key: K, value: Option<V>) -> bool {
-        match value {
-            Some(value) if self.entries.get(&key) == Some(&value) => false,
-            Some(value) => {
-                self.entries.insert(key, value);
-                true
-            }
-            None => self.entries.remove(&key).is_some(),
+    fn put(&mut self, key: K, value: Option<V>) -> Vec<(K, Option<V>)> {
+        if self.entries.get(&key) == value.as_ref() {
+            return Vec::new();
         }
+        let before = match value {
+            Some(value) => self.entries.insert(key.clone(), value),
+            None => self.entries.remove(&key),
+        };
+        vec![(key, before)]
     }
 
     /// Whether a complete list was ever received: before that, an absent key means nothing.
@@ -89,24 +90,24 @@ mod tests {
     #[test]
     fn a_relist_withdraws_nothing_before_it_is_done() {
         let mut table = Table::default();
-        for (change, changed, complete, expected) in [
-            (Restarted, false, false, vec![]),
-            (Listed(("a", Some(1))), true, false, vec![("a", 1)]),
-            (Listed(("b", Some(1))), true, false, vec![("a", 1), ("b", 1)]),
-            (ListDone, true, true, vec![("a", 1), ("b", 1)]),
-            (Applied(("c", Some(1))), true, true, vec![("a", 1), ("b", 1), ("c", 1)]),
-            (Applied(("c", Some(1))), false, true, vec![("a", 1), ("b", 1), ("c", 1)]),
-            // a second list: a was changed, b and c went away while we did not look
-            (Restarted, false, true, vec![("a", 1), ("b", 1), ("c", 1)]),
-            (Listed(("a", Some(2))), true, true, vec![("a", 2), ("b", 1), ("c", 1)]),
-            (Restarted, false, true, vec![("a", 2), ("b", 1), ("c", 1)]),
-            (Listed(("a", Some(2))), false, true, vec![("a", 2), ("b", 1), ("c", 1)]),
-            (ListDone, true, true, vec![("a", 2)]),
-            (Deleted(("a", None)), true, true, vec![]),
-            (Deleted(("a", None)), false, true, vec![]),
+        for (change, replaced, complete, expected) in [
+            (Restarted, vec![], false, vec![]),
+            (Listed(("a", Some(1))), vec![("a", None)], false, vec![("a", 1)]),
+            (Listed(("b", Some(1))), vec![("b", None)], false, vec![("a", 1), ("b", 1)]),
+            (ListDone, vec![], true, vec![("a", 1), ("b", 1)]),
+            (Applied(("c", Some(1))), vec![("c", None)], true, vec![("a", 1), ("b", 1), ("c", 1)]),
+            (Applied(("c", Some(1))), vec![], true, vec![("a", 1), ("b", 1), ("c", 1)]),
+            // a second list: a was changed, b and c went away while we did not look; the list fails once half way
+            (Restarted, vec![], true, vec![("a", 1), ("b", 1), ("c", 1)]),
+            (Listed(("b", Some(1))), vec![], true, vec![("a", 1), ("b", 1), ("c", 1)]),
+            (Restarted, vec![], true, vec![("a", 1), ("b", 1), ("c", 1)]),
+            (Listed(("a", Some(2))), vec![("a", Some(1))], true, vec![("a", 2), ("b", 1), ("c", 1)]),
+            (ListDone, vec![("b", Some(1)), ("c", Some(1))], true, vec![("a", 2)]),
+            (Deleted(("a", Some(2))), vec![("a", Some(2))], true, vec![]),
+            (Deleted(("a", Some(2))), vec![], true, vec![]),
         ] {
             let said = format!("{change:?}");
-            assert_eq!((table.apply(change), table.is_complete()), (changed, complete), "{said}");
+            assert_eq!((table.apply(change), table.is_complete()), (replaced, complete), "{said}");
             assert_eq!(view(&table), expected, "{said}");
         }
     }
@@ -115,19 +116,12 @@ mod tests {
     fn an_object_that_is_not_ours_any_more_is_forgotten() {
         let mut table = Table::default();
         table.apply(Applied(("a", Some(1))));
-        assert!(table.apply(Applied(("a", None))));
-        assert_eq!(view(&table), vec![]);
+        assert_eq!(table.apply(Applied(("a", None))), [("a", Some(1))]);
+        assert_eq!(view(&table), []);
         table.apply(Applied(("b", Some(1))));
         table.apply(Restarted);
-        assert!(table.apply(Listed(("b", None))), "listed, but another type now");
-        table.apply(ListDone);
-        assert_eq!(view(&table), vec![]);
-    }
-
-    #[test]
-    fn an_empty_first_list_is_news() {
-        let mut table: Table<&str, u8> = Table::default();
-        table.apply(Restarted);
-        assert!(table.apply(ListDone));
+        assert_eq!(table.apply(Listed(("b", None))), [("b", Some(1))], "listed, but another type now");
+        assert_eq!(table.apply(ListDone), []);
+        assert_eq!(view(&table), []);
     }
 }
