@@ -11,7 +11,7 @@ pub const ANNOUNCED: &str = "landfall.io/Announced";
 /// On a configuration object (pool, advertisement, peer, …): whether it is in force; the message says what is wrong.
 pub const ACCEPTED: &str = "Accepted";
 
-/// Status of a kind that has only conditions to report.
+/// What Landfall makes of the object.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 pub struct ConditionsStatus {
     /// What Landfall makes of this object: for each type True or False, with a reason and a message.

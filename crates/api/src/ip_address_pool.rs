@@ -4,7 +4,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-/// What a user writes in an IPAddressPool.
+use crate::rules;
+
+/// Which addresses the pool has, and for whom.
 #[derive(CustomResource, KubeSchema, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "metallb.io",
@@ -21,8 +23,11 @@ use serde::{Deserialize, Serialize};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct IPAddressPoolSpec {
+    // The limit keeps the cost estimate of the rules bounded; far above any list written by a person.
     /// The addresses of the pool: prefixes such as 192.0.2.0/28 and ranges such as 192.0.2.10-192.0.2.20, in any mix of
     /// IPv4 and IPv6. A prefix stands for all of its addresses, the first and the last included.
+    #[schemars(length(max = 2048), transform = rules::each_address)]
+    #[x_kube(validation = rules::at_least_one_address())]
     pub addresses: Vec<String>,
 
     /// Whether Services that ask for no pool and no address may be given one from here. If false, the pool serves only

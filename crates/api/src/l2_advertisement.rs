@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::conditions::ConditionsStatus;
 
-/// What a user writes in an L2Advertisement. Every field may be empty: an empty spec announces every pool from every node
+/// What is announced and from where. Every field may be empty: an empty spec announces every pool from every node
 /// on every interface.
 #[derive(CustomResource, KubeSchema, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[kube(

@@ -3,7 +3,7 @@
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-/// A ServiceL2Status has nothing to specify; everything is in its status.
+/// Empty: everything about a ServiceL2Status is in its status.
 #[derive(CustomResource, KubeSchema, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "metallb.io",
@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
     kind = "ServiceL2Status",
     plural = "servicel2statuses",
     namespaced,
-    no_spec,
     status = "ServiceL2StatusStatus",
     derive = "PartialEq",
     doc = "Says which node answers for the addresses of a Service on the local network. Written by the speakers.",
@@ -19,7 +18,7 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Service Name", type_ = "string", json_path = ".status.serviceName"),
     printcolumn(name = "Service Namespace", type_ = "string", json_path = ".status.serviceNamespace")
 )]
-pub struct ServiceL2StatusFields {}
+pub struct ServiceL2StatusSpec {}
 
 /// One Service and the node that answers for it. Another node means another object: the three names never change.
 #[derive(KubeSchema, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
