@@ -1,2 +1,10 @@
 //! `cargo lab`.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    landfall_lab::cli::run().unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
