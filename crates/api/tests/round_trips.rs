@@ -1,5 +1,7 @@
 //! Manifests as people write them keep every field on their way through our types.
 
+#![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
+
 use kube::Resource;
 use landfall_api::{
     BFDProfile, BGPAdvertisement, Community, ConfigurationState, IPAddressPool, L2Advertisement, ServiceBGPStatus,

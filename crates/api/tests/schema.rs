@@ -1,5 +1,7 @@
 //! Facts about the definitions that MetalLB's users and tools rely on.
 
+#![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
+
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionVersion,
 };
