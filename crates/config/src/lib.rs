@@ -105,6 +105,10 @@ impl Config {
 #[derive(Clone, Debug, Default)]
 pub struct Loader {
     current: Option<Config>,
+    /// Whether `current` was taken in spite of problems.
+    partial: bool,
+    /// What the objects say now, as far as it can be read.
+    latest: Config,
     problems: Vec<Problem>,
 }
 
@@ -119,17 +123,37 @@ pub struct Loaded {
 
 impl Loader {
     /// Takes the objects as they stand now. Without problems they come into force. With problems the last good
-    /// configuration stays; where there is none yet (the process has just started), what can be read comes into force.
+    /// configuration stays; where there was none since the process started, what can be read comes into force.
     pub fn load(&mut self, resources: &Resources) -> Loaded {
         let (config, problems) = Config::read(resources);
         let problems_changed = problems != self.problems;
-        let take = problems.is_empty() || self.current.is_none();
-        self.problems = problems;
+        let take = problems.is_empty() || self.current.is_none() || self.partial;
         let config_changed = take && self.current.as_ref() != Some(&config);
-        if config_changed {
-            self.current = Some(config);
+        if take {
+            self.current = Some(config.clone());
+            self.partial = !problems.is_empty();
         }
+        self.latest = config;
+        self.problems = problems;
         Loaded { config_changed, problems_changed }
+    }
+
+    /// Whether the configuration in force was taken in spite of problems, because there was none before: what no pool
+    /// contains now may belong to the part that could not be read.
+    pub fn is_partial(&self) -> bool {
+        self.partial
+    }
+
+    /// Whether the pool is in force as it stands now, and not held back by a mistake somewhere.
+    pub fn pool_in_force(&self, name: &str) -> bool {
+        self.current.as_ref().is_some_and(|current| current.pools.get(name) == self.latest.pools.get(name))
+    }
+
+    /// Whether the L2Advertisement is in force as it stands now, and not held back by a mistake somewhere.
+    pub fn l2_advertisement_in_force(&self, name: &str) -> bool {
+        self.current
+            .as_ref()
+            .is_some_and(|current| current.l2_advertisements.get(name) == self.latest.l2_advertisements.get(name))
     }
 
     /// The configuration in force; `None` before the first load.

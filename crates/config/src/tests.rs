@@ -210,6 +210,7 @@ fn the_last_good_configuration_stays_in_force_over_a_mistake() {
     assert_eq!(loader.load(&bad), Loaded { config_changed: false, problems_changed: true });
     assert_eq!(loader.config().cloned(), before);
     assert_eq!(loader.problems().len(), 1);
+    assert!(!loader.is_partial() && !loader.pool_in_force("p"));
     assert_eq!(loader.load(&good), Loaded { config_changed: false, problems_changed: true });
     assert_eq!(loader.problems(), []);
 }
@@ -223,4 +224,10 @@ fn a_process_that_starts_with_a_mistake_serves_what_can_be_read() {
     let mut loader = Loader::default();
     assert_eq!(loader.load(&bad), Loaded { config_changed: true, problems_changed: true });
     assert!(loader.config().is_some_and(|config| config.pools["p"].contains(ip("10.1.0.1"))));
+    assert!(loader.is_partial() && loader.pool_in_force("p"));
+    let better = Resources { pools: vec![pool("p", json!({"addresses": ["10.0.0.0/24", "x"]}))], ..Default::default() };
+    assert!(loader.load(&better).config_changed, "still no good one to go back to");
+    let good = Resources { pools: vec![pool("p", json!({"addresses": ["10.0.0.0/24"]}))], ..Default::default() };
+    loader.load(&good);
+    assert!(!loader.is_partial());
 }

@@ -1,1 +1,17 @@
-//! Gives Services their addresses.
+//! Gives Services their addresses: cluster in → decide → cluster out.
+//!
+//! [`watch`] reads the cluster into [`watch::Event`]s, [`model`] decides ([`converge`] for one Service, [`report`] for the
+//! configuration objects) and [`write`] sends the patches. Only `watch`, `write` and `run` await.
+
+pub mod converge;
+pub mod model;
+pub mod patch;
+pub mod queue;
+pub mod report;
+mod run;
+pub mod service;
+mod status_event;
+pub mod watch;
+pub mod write;
+
+pub use run::{Settings, run};

@@ -33,6 +33,10 @@ impl Holders {
         self.by_service.get(service).map_or(&[], Vec::as_slice)
     }
 
+    pub(crate) fn services(&self) -> impl Iterator<Item = &ServiceKey> {
+        self.by_service.keys()
+    }
+
     pub(crate) fn of(&self, ip: IpAddr) -> impl Iterator<Item = &ServiceKey> {
         self.by_ip.get(&ip).into_iter().flat_map(BTreeMap::keys)
     }

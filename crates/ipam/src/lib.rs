@@ -119,6 +119,11 @@ impl Ipam {
         self.holders.held(service)
     }
 
+    /// Every Service that holds an address.
+    pub fn services(&self) -> impl Iterator<Item = &ServiceKey> {
+        self.holders.services()
+    }
+
     /// The Services that hold `ip`.
     pub fn holders_of(&self, ip: IpAddr) -> impl Iterator<Item = &ServiceKey> {
         self.holders.of(ip)

@@ -1,0 +1,322 @@
+//! The cluster as the controller knows it. Pure: [`Event`]s in, [`Write`]s out, time as a value.
+//!
+//! Allocation is a global question, so one model answers it for all Services. Nothing is decided before every first list
+//! is complete and every address that a Service holds is entered in the books.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use landfall_api::{IPAddressPool, L2Advertisement};
+use landfall_config::{Config, Labels, Loader, Problem, Resources};
+use landfall_ipam::{Ipam, ServiceKey};
+use landfall_runtime::events;
+use landfall_runtime::table::Table;
+use landfall_runtime::watch::Change;
+use serde_json::Value;
+
+use crate::converge::{InForce, Outcome, adopt, converge};
+use crate::queue::Queue;
+use crate::report::{Kind, Standing};
+use crate::service::Service;
+use crate::watch::Event;
+use crate::{patch, status_event};
+
+/// Counters of pools follow the allocations after this pause, so that a burst of Services costs few writes.
+const REPORT_PAUSE: Duration = Duration::from_millis(500);
+
+/// Now, on both clocks: the one that only runs forward, for waiting, and the one that people read.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// For what is due.
+    pub instant: Instant,
+    /// For what is written down.
+    pub wall: Timestamp,
+}
+
+/// One write to the cluster.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Write {
+    /// What is patched.
+    pub target: Target,
+    /// The patch of its `/status`.
+    pub patch: Value,
+    /// What to say once it is written.
+    pub events: Vec<events::Event>,
+    outcome: Option<Outcome>,
+}
+
+/// The object that a [`Write`] patches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A Service, by strategic merge.
+    Service(ServiceKey),
+    /// A configuration object in our namespace, by merge.
+    Object(Kind, String),
+}
+
+/// How a write ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// It is done.
+    Done,
+    /// The object is gone, or is another one of the same name: the watch will tell.
+    Gone,
+    /// It did not work this time.
+    Failed,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Model {
+    services: Table<ServiceKey, Service>,
+    namespaces: Table<String, Labels>,
+    pools: Table<String, IPAddressPool>,
+    advertisements: Table<String, L2Advertisement>,
+    kept: BTreeMap<Kind, Table<String, Standing>>,
+    loader: Loader,
+    ipam: Ipam,
+    ready: bool,
+    queue: Queue,
+    /// Services that want more than they have: looked at again when somebody gives something back.
+    waiting: BTreeSet<ServiceKey>,
+    /// What is still to be said of Services whose write failed.
+    unsaid: BTreeMap<ServiceKey, Vec<events::Event>>,
+    /// When the objects' status is to be compared with what we know.
+    report_due: Option<Instant>,
+    /// The one report that is under way.
+    reporting: bool,
+}
+
+impl Model {
+    /// Takes what changed. Decides nothing yet: ask [`next`](Self::next) afterwards.
+    /// Returns the problems of the configuration when they are others than before, to be logged.
+    pub fn apply(&mut self, event: Event, now: Instant) -> Option<&[Problem]> {
+        let problems_changed = match event {
+            Event::Service(change) => {
+                self.apply_service(change, now);
+                false
+            }
+            Event::Namespace(change) => {
+                // Labels of a Namespace decide which pools its Services may use.
+                if !self.namespaces.apply(change).is_empty() && self.ready {
+                    self.queue_all();
+                }
+                false
+            }
+            Event::Pool(change) => !self.pools.apply(change).is_empty() && self.reload(now),
+            Event::L2Advertisement(change) => !self.advertisements.apply(change).is_empty() && self.reload(now),
+            Event::Kept(kind, change) => {
+                if !self.kept.entry(kind).or_default().apply(change).is_empty() {
+                    self.report_soon(now);
+                }
+                false
+            }
+        };
+        let became_ready = !self.ready && self.start(now);
+        (problems_changed || became_ready && !self.loader.problems().is_empty()).then(|| self.loader.problems())
+    }
+
+    /// Whether every first list is complete and decisions are made.
+    pub fn is_ready(&self) -> bool {
+        self.ready
+    }
+
+    /// The next write that is due, or nothing. Each Service has at most one write under way.
+    pub fn next(&mut self, now: Now) -> Option<Write> {
+        if !self.ready {
+            return None;
+        }
+        while let Some(key) = self.queue.pop(now.instant) {
+            if let Some(write) = self.decide(&key, now) {
+                self.queue.started(&key);
+                return Some(write);
+            }
+        }
+        if !self.reporting && self.report_due.is_some_and(|due| due <= now.instant) {
+            let write = self.next_report(now.wall);
+            self.reporting = write.is_some();
+            if write.is_none() {
+                self.report_due = None;
+            }
+            return write;
+        }
+        None
+    }
+
+    /// When [`next`](Self::next) is to be asked again, though nothing has changed.
+    pub fn next_due(&self) -> Option<Instant> {
+        let report = self.report_due.filter(|_| !self.reporting);
+        report.into_iter().chain(self.queue.next_due()).min()
+    }
+
+    /// How many writes of Services are under way.
+    pub fn in_flight(&self) -> usize {
+        self.queue.in_flight()
+    }
+
+    /// A write has ended.
+    pub fn written(&mut self, write: &Write, how: Written, now: Now) {
+        match &write.target {
+            Target::Object(kind, name) => {
+                self.reporting = false;
+                if how == Written::Done {
+                    self.take_report(*kind, name, &write.patch);
+                } else {
+                    self.report_due = Some(now.instant + Duration::from_secs(1));
+                }
+            }
+            Target::Service(key) => {
+                if how == Written::Done {
+                    // The watch will say the same in a moment; until then nothing is written twice.
+                    if let (Some(service), Some(outcome)) = (self.services.get(key), &write.outcome)
+                        && Some(service.uid.as_str()) == write.patch["metadata"]["uid"].as_str()
+                    {
+                        let after = patch::applied(service, outcome, now.wall);
+                        let kept = outcome.verdict.is_some().then_some(after);
+                        self.services.apply(Change::Applied((key.clone(), kept)));
+                    }
+                    self.queue.succeeded(key);
+                } else {
+                    if !write.events.is_empty() {
+                        self.unsaid.insert(key.clone(), write.events.clone());
+                    }
+                    self.queue.failed(key, now.instant);
+                }
+            }
+        }
+    }
+
+    fn apply_service(&mut self, change: Change<(ServiceKey, Option<Service>)>, now: Instant) {
+        for (key, before) in self.services.apply(change) {
+            if !self.ready {
+                continue;
+            }
+            let after = self.services.get(&key);
+            if after.map(|after| &after.uid) != before.as_ref().map(|before| &before.uid) {
+                // New, gone, or another one of the same name, which inherits nothing.
+                self.release(&key, now);
+            }
+            let terms = |service: &Service| (service.ports.clone(), service.sharing.clone());
+            if before.as_ref().map(terms) != self.services.get(&key).map(terms) {
+                // Sharers may fit now.
+                self.wake();
+            }
+            self.queue.push(&key);
+        }
+    }
+
+    /// Decides for one Service; the write, if its status must change.
+    fn decide(&mut self, key: &ServiceKey, now: Now) -> Option<Write> {
+        let Some(service) = self.services.get(key) else {
+            self.waiting.remove(key);
+            self.unsaid.remove(key);
+            self.queue.forget(key);
+            return None;
+        };
+        let no_labels = Labels::new();
+        let namespace_labels = self.namespaces.get(&key.namespace).unwrap_or(&no_labels);
+        let no_config = Config::default();
+        let in_force =
+            InForce { config: self.loader.config().unwrap_or(&no_config), partial: self.loader.is_partial() };
+        let before = self.ipam.held(key).to_vec();
+        let outcome = converge(key, service, in_force, namespace_labels, &mut self.ipam);
+        let wants_more = match (&outcome.verdict, &outcome.ingress) {
+            (Some(verdict), Some(ips)) => !verdict.allocated || ips.len() < service.cluster_ips.len(),
+            _ => false,
+        };
+        let mut events = self.unsaid.remove(key).unwrap_or_default();
+        events.extend(outcome.events.iter().map(|event| status_event::of_service(key, &service.uid, event)));
+        events.dedup();
+        let write = patch::service(service, &outcome, now.wall).map(|patch| Write {
+            target: Target::Service(key.clone()),
+            patch,
+            events,
+            outcome: Some(outcome),
+        });
+        if wants_more {
+            self.waiting.insert(key.clone());
+        } else {
+            self.waiting.remove(key);
+        }
+        let after = self.ipam.held(key);
+        let changed = before != after;
+        if before.iter().any(|ip| !after.contains(ip)) {
+            self.wake();
+        }
+        if changed {
+            self.report_soon(now.instant);
+        }
+        write
+    }
+
+    fn release(&mut self, key: &ServiceKey, now: Instant) {
+        if !self.ipam.release(key).is_empty() {
+            self.wake();
+            self.report_soon(now);
+        }
+    }
+
+    fn wake(&mut self) {
+        for key in &self.waiting {
+            self.queue.push(key);
+        }
+    }
+
+    fn queue_all(&mut self) {
+        for key in self.services.entries().keys() {
+            self.queue.push(key);
+        }
+    }
+
+    /// Begins to decide, once every first list is complete: first everybody's addresses are entered in the books.
+    fn start(&mut self, now: Instant) -> bool {
+        self.ready = self.services.is_complete()
+            && self.namespaces.is_complete()
+            && self.pools.is_complete()
+            && self.advertisements.is_complete();
+        if !self.ready {
+            return false;
+        }
+        self.loader.load(&self.resources());
+        if let Some(config) = self.loader.config() {
+            let no_labels = Labels::new();
+            for (key, service) in self.services.entries() {
+                let labels = self.namespaces.get(&key.namespace).unwrap_or(&no_labels);
+                adopt(key, service, config, labels, &mut self.ipam);
+            }
+        }
+        self.queue_all();
+        self.report_soon(now);
+        true
+    }
+
+    /// Reads the configuration again; says whether the problems are others now.
+    fn reload(&mut self, now: Instant) -> bool {
+        if !self.ready {
+            return false;
+        }
+        let loaded = self.loader.load(&self.resources());
+        if loaded.config_changed {
+            self.queue_all();
+        }
+        self.report_soon(now);
+        loaded.problems_changed
+    }
+
+    fn resources(&self) -> Resources {
+        Resources {
+            pools: self.pools.entries().values().cloned().collect(),
+            l2_advertisements: self.advertisements.entries().values().cloned().collect(),
+        }
+    }
+
+    fn report_soon(&mut self, now: Instant) {
+        self.report_due.get_or_insert(now + REPORT_PAUSE);
+    }
+}
+
+mod reports;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,117 @@
+//! Decide → cluster out: the only place of the controller that changes the cluster.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Service;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client, ResourceExt};
+use landfall_api::{BFDProfile, BGPAdvertisement, Community, IPAddressPool, L2Advertisement, bgp_peer};
+use landfall_runtime::client::chain;
+use landfall_runtime::events::Recorder;
+use serde::de::DeserializeOwned;
+use tracing::{debug, info, warn};
+
+use crate::model::{Target, Write, Written};
+use crate::report::Kind;
+
+/// Our name in the objects' managedFields.
+pub const FIELD_MANAGER: &str = "landfall-controller";
+
+/// A patch that takes longer counts as failed: it will be decided anew and sent again, which does no harm.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Sends the patches.
+#[derive(Clone)]
+pub struct Writer {
+    client: Client,
+    namespace: String,
+    recorder: Recorder,
+}
+
+impl Writer {
+    /// `namespace` is where the configuration objects are.
+    pub fn new(client: Client, namespace: String, recorder: Recorder) -> Self {
+        Self { client, namespace, recorder }
+    }
+
+    /// Sends one write and, if it was done, what is to be said about it.
+    pub async fn send(&self, write: &Write) -> Written {
+        let sent = tokio::time::timeout(TIMEOUT, self.patch(write)).await;
+        let target = Name(&write.target);
+        match sent {
+            Ok(Ok(version)) => {
+                self.said(write, &version);
+                Written::Done
+            }
+            Ok(Err(kube::Error::Api(refusal))) if matches!(refusal.code, 404 | 409) => {
+                debug!(%target, why = refusal.message, "not written: the object is gone or is another one now");
+                Written::Gone
+            }
+            Ok(Err(error)) => {
+                warn!(%target, error = chain(&error), "status not written, trying again");
+                Written::Failed
+            }
+            Err(_) => {
+                warn!(%target, seconds = TIMEOUT.as_secs(), "status not written in time, trying again");
+                Written::Failed
+            }
+        }
+    }
+
+    /// The resource version after the patch.
+    async fn patch(&self, write: &Write) -> Result<String, kube::Error> {
+        match &write.target {
+            Target::Service(key) => {
+                let services: Api<Service> = Api::namespaced(self.client.clone(), &key.namespace);
+                let patch = Patch::Strategic(&write.patch);
+                let after = services.patch_status(&key.name, &params(), &patch).await?;
+                Ok(after.resource_version().unwrap_or_default())
+            }
+            Target::Object(Kind::Pool, name) => self.merge::<IPAddressPool>(name, write).await,
+            Target::Object(Kind::L2Advertisement, name) => self.merge::<L2Advertisement>(name, write).await,
+            Target::Object(Kind::BgpPeer, name) => self.merge::<bgp_peer::v1beta2::BGPPeer>(name, write).await,
+            Target::Object(Kind::BgpAdvertisement, name) => self.merge::<BGPAdvertisement>(name, write).await,
+            Target::Object(Kind::BfdProfile, name) => self.merge::<BFDProfile>(name, write).await,
+            Target::Object(Kind::Community, name) => self.merge::<Community>(name, write).await,
+        }
+    }
+
+    async fn merge<K>(&self, name: &str, write: &Write) -> Result<String, kube::Error>
+    where
+        K: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
+        K: Clone + std::fmt::Debug + DeserializeOwned,
+    {
+        let api: Api<K> = Api::namespaced(self.client.clone(), &self.namespace);
+        let after = api.patch_status(name, &params(), &Patch::Merge(&write.patch)).await?;
+        Ok(after.resource_version().unwrap_or_default())
+    }
+
+    fn said(&self, write: &Write, version: &str) {
+        let target = Name(&write.target);
+        debug!(%target, patch = %write.patch, "status written");
+        for event in &write.events {
+            let mut event = event.clone();
+            info!(%target, reason = event.reason, message = event.message, "decided");
+            // What happened once is told once; the same at another time is news.
+            version.clone_into(&mut event.occasion);
+            event.about.namespace.get_or_insert_with(|| self.namespace.clone());
+            self.recorder.record(event);
+        }
+    }
+}
+
+fn params() -> PatchParams {
+    PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() }
+}
+
+/// How a target is named in the log.
+struct Name<'a>(&'a Target);
+
+impl std::fmt::Display for Name<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Target::Service(key) => write!(f, "Service {key}"),
+            Target::Object(kind, name) => write!(f, "{} {name}", kind.as_str()),
+        }
+    }
+}
