@@ -1,0 +1,135 @@
+//! When to say unasked that an address is here. Pure: time comes in, batches to send come out.
+//!
+//! Each address on each interface has a schedule of its own. At once, because neighbours send to the old place until they
+//! hear of the new one; after 0.1 s, in case the first was lost; after 1.1 s, past the second in which Linux refuses changes
+//! of a fresh entry (locktime); after 3 s once more, when the links of a failing network have settled; and from then on
+//! about each minute, because switches (300 s) and routers forget.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+/// Time from the start to each announcement of the opening burst.
+const BURST: [Duration; 4] =
+    [Duration::ZERO, Duration::from_millis(100), Duration::from_millis(1100), Duration::from_secs(3)];
+/// Shortest time between two announcements after the burst.
+const REFRESH_MIN: Duration = Duration::from_secs(55);
+/// How many seconds are added to it at most: 60 s on average, and in whole seconds, so that what was announced together
+/// mostly stays together and an idle node wakes rarely.
+const REFRESH_JITTER_SECS: u64 = 10;
+
+/// What happens to addresses on one interface, by the interface's index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// They are here from now on, or are to be announced afresh.
+    Start(u32, BTreeSet<IpAddr>),
+    /// They are no longer here.
+    Stop(u32, BTreeSet<IpAddr>),
+    /// Time passed.
+    Tick,
+}
+
+/// Send one announcement of each of the addresses on the interface, as one batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Announce {
+    /// The interface's index.
+    pub(crate) interface: u32,
+    /// The addresses, in order.
+    pub(crate) addresses: Vec<IpAddr>,
+}
+
+/// An address on an interface.
+type Place = (u32, IpAddr);
+
+/// How far a place is in its schedule.
+#[derive(Clone, Copy, Debug)]
+struct Progress {
+    started: Instant,
+    due: Instant,
+    /// Announcements that were sent.
+    sent: u32,
+}
+
+/// The schedules of all addresses on all interfaces.
+#[derive(Debug, Default)]
+pub(crate) struct Announcer {
+    places: BTreeMap<Place, Progress>,
+    /// The same places by when they are due.
+    queue: BTreeSet<(Instant, Place)>,
+}
+
+impl Announcer {
+    /// Takes an event and says what to send now. Called late, it sends what is overdue once.
+    pub(crate) fn handle(&mut self, event: Event, now: Instant) -> Vec<Announce> {
+        match event {
+            Event::Start(interface, addresses) => {
+                for ip in addresses {
+                    self.schedule((interface, ip), Progress { started: now, due: now, sent: 0 });
+                }
+            }
+            Event::Stop(interface, addresses) => {
+                for ip in addresses {
+                    self.forget((interface, ip));
+                }
+            }
+            Event::Tick => {}
+        }
+        self.send_due(now)
+    }
+
+    /// When to call [`handle`](Self::handle) with a tick.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        self.queue.first().map(|(due, _)| *due)
+    }
+
+    fn send_due(&mut self, now: Instant) -> Vec<Announce> {
+        let mut batches: BTreeMap<u32, Vec<IpAddr>> = BTreeMap::new();
+        while let Some(&(due, place)) = self.queue.first() {
+            if due > now {
+                break;
+            }
+            self.queue.pop_first();
+            let Some(mut progress) = self.places.get(&place).copied() else { continue };
+            progress.sent += 1;
+            progress.due = next(place, progress, now);
+            self.schedule(place, progress);
+            batches.entry(place.0).or_default().push(place.1);
+        }
+        batches
+            .into_iter()
+            .map(|(interface, mut addresses)| {
+                addresses.sort_unstable();
+                Announce { interface, addresses }
+            })
+            .collect()
+    }
+
+    fn schedule(&mut self, place: Place, progress: Progress) {
+        self.forget(place);
+        self.places.insert(place, progress);
+        self.queue.insert((progress.due, place));
+    }
+
+    fn forget(&mut self, place: Place) {
+        if let Some(old) = self.places.remove(&place) {
+            self.queue.remove(&(old.due, place));
+        }
+    }
+}
+
+/// When the next announcement is due. What a late call has missed is not made up for.
+fn next(place: Place, progress: Progress, now: Instant) -> Instant {
+    let in_burst = BURST.iter().map(|after_start| progress.started + *after_start).find(|due| *due > now);
+    in_burst.unwrap_or_else(|| now + REFRESH_MIN + Duration::from_secs(jitter(place, progress.sent)))
+}
+
+/// Differs between addresses and from one refresh to the next; a hash rather than chance, so that a test can repeat it.
+fn jitter(place: Place, sent: u32) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (place, sent).hash(&mut hasher);
+    hasher.finish() % (REFRESH_JITTER_SECS + 1)
+}
+
+#[cfg(test)]
+mod tests;

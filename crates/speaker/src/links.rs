@@ -1,0 +1,215 @@
+//! On which interfaces is each address answered for? Pure: what the kernel says of its interfaces comes in.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use landfall_wire::MacAddr;
+use regex_lite::Regex;
+
+use crate::desired::{Desired, Interfaces};
+
+/// The interfaces that MetalLB leaves alone by default: those of container networks and of virtual machines, and those
+/// that no neighbour is behind.
+pub const EXCLUDED_BY_DEFAULT: [&str; 14] = [
+    "^docker.*",
+    "^cbr.*",
+    "^dummy.*",
+    "^virbr.*",
+    "^lxcbr.*",
+    "^veth.*",
+    "^lo$",
+    "^cali.*",
+    "^tunl.*",
+    "^flannel.*",
+    "^kube-ipvs.*",
+    "^cni.*",
+    "^nodelocaldns.*",
+    "^lxc.*",
+];
+
+/// What the kernel says of one interface, without its addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Link {
+    /// The name, which can change.
+    pub(crate) name: String,
+    /// The MAC address of an Ethernet interface that resolves neighbours; `None` for loopback, tunnels, and interfaces with
+    /// NOARP.
+    pub(crate) mac: Option<MacAddr>,
+    /// Switched on, with carrier, and ready to send.
+    pub(crate) up: bool,
+    /// Port of a bridge, member of a bond, or in a VRF: its frames belong to the interface above.
+    pub(crate) enslaved: bool,
+}
+
+/// An address of an interface: its own and the prefix of its network in one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct InterfaceAddress {
+    /// The address itself, which tells two addresses of one network apart.
+    pub(crate) local: IpAddr,
+    /// The network that is reached through it.
+    pub(crate) network: IpNet,
+}
+
+/// A piece of news about the interfaces, by their indexes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum LinkEvent {
+    /// All that there is; what was known before is forgotten.
+    Snapshot(BTreeMap<u32, Link>, Vec<(u32, InterfaceAddress)>),
+    /// A new interface, or a change of one.
+    Link(u32, Link),
+    /// The interface is gone.
+    LinkGone(u32),
+    /// The interface has this address.
+    Address(u32, InterfaceAddress),
+    /// The interface no longer has this address.
+    AddressGone(u32, InterfaceAddress),
+}
+
+/// Which interfaces may be used, by their names.
+#[derive(Clone, Debug, Default)]
+pub struct InterfaceFilter {
+    include: Vec<Regex>,
+    exclude: Vec<Regex>,
+}
+
+/// A pattern that is no regular expression.
+#[derive(Debug, thiserror::Error)]
+#[error("the interface pattern {pattern:?} is not a regular expression: {source}; correct it or leave it out")]
+pub struct PatternError {
+    pattern: String,
+    source: regex_lite::Error,
+}
+
+impl InterfaceFilter {
+    /// Takes regular expressions, which match anywhere in a name unless they are anchored. An interface may be used when no
+    /// pattern of `exclude` matches, and one of `include` does or there is none.
+    ///
+    /// # Errors
+    /// [`PatternError`] names the first pattern that is no regular expression.
+    pub fn new<S: AsRef<str>>(include: &[S], exclude: &[S]) -> Result<Self, PatternError> {
+        let compile = |patterns: &[S]| {
+            let one = |pattern: &S| {
+                let pattern = pattern.as_ref();
+                Regex::new(pattern).map_err(|source| PatternError { pattern: pattern.to_owned(), source })
+            };
+            patterns.iter().map(one).collect::<Result<Vec<_>, _>>()
+        };
+        Ok(Self { include: compile(include)?, exclude: compile(exclude)? })
+    }
+
+    fn allows(&self, name: &str) -> bool {
+        let matches = |patterns: &[Regex]| patterns.iter().any(|pattern| pattern.is_match(name));
+        !matches(&self.exclude) && (self.include.is_empty() || matches(&self.include))
+    }
+}
+
+/// What one interface shall answer for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Placed {
+    /// The interface's name.
+    pub(crate) name: String,
+    /// Its MAC address.
+    pub(crate) mac: MacAddr,
+    /// The addresses; never empty.
+    pub(crate) addresses: BTreeSet<IpAddr>,
+}
+
+/// The interfaces that answer for something, by index.
+pub(crate) type Placement = BTreeMap<u32, Placed>;
+
+/// All interfaces of this network namespace, as far as they are known.
+#[derive(Debug)]
+pub(crate) struct Links {
+    filter: InterfaceFilter,
+    links: BTreeMap<u32, Link>,
+    addresses: BTreeMap<u32, BTreeSet<InterfaceAddress>>,
+}
+
+/// An interface that may be used now.
+struct Usable<'a> {
+    index: u32,
+    name: &'a str,
+    mac: MacAddr,
+    addresses: Option<&'a BTreeSet<InterfaceAddress>>,
+}
+
+impl Usable<'_> {
+    fn reaches(&self, ip: IpAddr) -> bool {
+        self.addresses.into_iter().flatten().any(|address| address.network.contains(&ip))
+    }
+}
+
+impl Links {
+    /// Knows no interface yet.
+    pub(crate) fn new(filter: InterfaceFilter) -> Self {
+        Self { filter, links: BTreeMap::new(), addresses: BTreeMap::new() }
+    }
+
+    /// Takes a piece of news.
+    pub(crate) fn apply(&mut self, event: LinkEvent) {
+        match event {
+            LinkEvent::Snapshot(links, addresses) => {
+                self.links = links;
+                self.addresses.clear();
+                for (index, address) in addresses {
+                    self.addresses.entry(index).or_default().insert(address);
+                }
+            }
+            LinkEvent::Link(index, link) => {
+                self.links.insert(index, link);
+            }
+            LinkEvent::LinkGone(index) => {
+                self.links.remove(&index);
+                self.addresses.remove(&index);
+            }
+            LinkEvent::Address(index, address) => {
+                self.addresses.entry(index).or_default().insert(address);
+            }
+            LinkEvent::AddressGone(index, address) => {
+                if let Some(addresses) = self.addresses.get_mut(&index) {
+                    addresses.remove(&address);
+                }
+            }
+        }
+    }
+
+    /// On which interfaces each address is to be answered for: those that were named; else those whose network holds the
+    /// address; else, when none does, all. Only interfaces that may be used and are up count.
+    pub(crate) fn place(&self, desired: &Desired) -> Placement {
+        let usable = self.usable();
+        let mut placement = Placement::new();
+        for (ip, interfaces) in &desired.addresses {
+            let chosen: Vec<&Usable<'_>> = match interfaces {
+                Interfaces::Named(names) => usable.iter().filter(|link| names.contains(link.name)).collect(),
+                Interfaces::All => {
+                    let nearest: Vec<_> = usable.iter().filter(|link| link.reaches(*ip)).collect();
+                    if nearest.is_empty() { usable.iter().collect() } else { nearest }
+                }
+            };
+            for link in chosen {
+                let placed = placement.entry(link.index).or_insert_with(|| Placed {
+                    name: link.name.to_owned(),
+                    mac: link.mac,
+                    addresses: BTreeSet::new(),
+                });
+                placed.addresses.insert(*ip);
+            }
+        }
+        placement
+    }
+
+    fn usable(&self) -> Vec<Usable<'_>> {
+        let may_be_used = |link: &Link| link.up && !link.enslaved && self.filter.allows(&link.name);
+        let mut usable = Vec::new();
+        for (&index, link) in &self.links {
+            if let Some(mac) = link.mac.filter(|_| may_be_used(link)) {
+                usable.push(Usable { index, name: &link.name, mac, addresses: self.addresses.get(&index) });
+            }
+        }
+        usable
+    }
+}
+
+#[cfg(test)]
+mod tests;
