@@ -3,13 +3,17 @@
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionVersion, JSON, JSONSchemaProps, JSONSchemaPropsOrArray,
 };
-use kube::CustomResourceExt;
 use kube::core::crd::MergeError;
+use kube::{CustomResourceExt, ResourceExt};
 
 use crate::{
     BFDProfile, BGPAdvertisement, Community, ConfigurationState, IPAddressPool, L2Advertisement, ServiceBGPStatus,
     ServiceL2Status, bgp_peer, yaml,
 };
+
+/// On each definition: the version of Landfall it came with. An installation that finds another version, or none because
+/// the definitions are MetalLB's, brings them up to date first.
+pub const VERSION_ANNOTATION: &str = "landfall.io/version";
 
 /// Every definition, ordered by name.
 /// # Errors
@@ -30,8 +34,9 @@ pub fn all() -> Result<Vec<CustomResourceDefinition>, MergeError> {
         ServiceBGPStatus::crd(),
         ServiceL2Status::crd(),
     ];
-    for version in all.iter_mut().flat_map(|crd| &mut crd.spec.versions) {
-        finish(version);
+    for crd in &mut all {
+        crd.annotations_mut().insert(VERSION_ANNOTATION.to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+        crd.spec.versions.iter_mut().for_each(finish);
     }
     Ok(all)
 }

@@ -57,6 +57,14 @@ fn every_kind_is_namespaced_and_has_a_status_subresource() {
 }
 
 #[test]
+fn every_definition_says_which_version_it_came_with() {
+    for crd in landfall_api::crds::all().unwrap() {
+        let annotations = crd.metadata.annotations.unwrap_or_default();
+        assert_eq!(annotations.get("landfall.io/version").map(String::as_str), Some(env!("CARGO_PKG_VERSION")));
+    }
+}
+
+#[test]
 fn printer_columns_are_those_of_metallb() {
     let columns = |plural: &str, name: &str| -> Vec<(String, String, String, i32)> {
         let crd = crd(plural);

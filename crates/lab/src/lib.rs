@@ -5,6 +5,7 @@ pub mod cli;
 pub mod command;
 pub mod control_plane;
 pub mod down;
+pub mod generate;
 pub mod image;
 pub mod lab;
 pub mod machine;
