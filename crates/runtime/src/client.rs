@@ -8,7 +8,7 @@ use tracing::{info, warn};
 
 /// The first pause between two tries to reach the API server; it doubles up to [`MAX_PAUSE`].
 const MIN_PAUSE: Duration = Duration::from_millis(250);
-/// The longest pause: a node that boots before its API server is at work this long after it, at the latest.
+/// The longest pause.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 
 /// A TCP and TLS handshake on the same site takes milliseconds; a lost SYN is repeated after 1 and 3 s.
@@ -18,7 +18,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Connects and waits until the API server has answered once; tries for ever, and says why once per reason.
+/// A client for the cluster. It is returned at once, also while the API server is away (a node boots before it):
+/// watches try again by themselves, and probes can be answered meanwhile. A task of its own says whether and when the
+/// server answers: once per reason.
 ///
 /// The client never retries by itself (kube's default holds a request back for up to minutes): watches have their own
 /// backoff, and whoever writes decides what a refusal means.
@@ -29,14 +31,17 @@ pub async fn connect() -> anyhow::Result<Client> {
     let config = configure().await?;
     let server = config.cluster_url.to_string();
     let client = Client::try_from(config).with_context(|| format!("cannot make a client for API server {server}"))?;
+    tokio::spawn(say_when_reachable(client.clone(), server));
+    Ok(client)
+}
+
+/// Asks for the server's version until it answers.
+async fn say_when_reachable(client: Client, server: String) {
     let mut last_failure = None;
     let mut pause = MIN_PAUSE;
     loop {
         match client.apiserver_version().await {
-            Ok(version) => {
-                info!(server, version = version.git_version, "API server answers");
-                return Ok(client);
-            }
+            Ok(version) => return info!(server, version = version.git_version, "API server answers"),
             Err(error) => {
                 let failure = chain(&error);
                 if last_failure.as_ref() != Some(&failure) {

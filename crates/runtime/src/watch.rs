@@ -3,13 +3,16 @@
 //! A watch is one task. It lists, then follows, and starts over by itself when the connection is lost or the server
 //! has forgotten our place. What it read goes as [`Change`]s, in order, into the bounded channel of the owner task.
 
+use std::hash::BuildHasher as _;
 use std::time::Duration;
 
 use futures::StreamExt;
 use kube::Api;
+use kube::runtime::utils::Backoff;
 use kube::runtime::{WatchStreamExt, watcher};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 /// How long the server keeps one watch call open. A connection that died silently is noticed 5 s later (kube's margin),
@@ -23,9 +26,19 @@ pub const PAGE_SIZE: u32 = 500;
 /// the socket's buffer with it. 256 small values are a few dozen kilobytes, and more than one wake-up of the owner needs.
 pub const CHANNEL_BOUND: usize = 256;
 
-/// A failed try ends within this time: the longest backoff (30 s), the connect timeout, and the read timeout. A watch
-/// that has not failed again after it is established, even if nothing happened to be sent on it.
-const QUIET_MEANS_RECOVERED: Duration = Duration::from_secs(120);
+/// The first pause after a failure; each further one is twice as long, up to [`MAX_PAUSE`].
+const MIN_PAUSE: Duration = Duration::from_millis(500);
+
+/// The longest pause. A node that boots before its API server serves this long after it, at the latest; a server that
+/// comes back gets one call per kind, node and 10 s, spread by jitter. (client-go waits up to 30 s.)
+const MAX_PAUSE: Duration = Duration::from_secs(10);
+
+/// A watch that worked this long starts over with the first pause.
+const FORGET_FAILURES: Duration = Duration::from_secs(60);
+
+/// A failed try ends within this time: the longest pause, the connect timeout, and the read timeout. A watch that has
+/// not failed again after it is established, even if nothing happened to be sent on it.
+const QUIET_MEANS_RECOVERED: Duration = Duration::from_secs(90);
 
 /// What a watch says about one kind. `T` carries the object's key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +59,7 @@ pub enum Change<T> {
 ///
 /// `config` selects by labels or fields; its timeout and page size are replaced by ours. `read` turns an object into
 /// the small value that the owner keeps, and runs on this task. `wrap` makes it one arm of the owner's event type.
-/// Failures are retried for ever with a growing pause (0.8 s to 30 s) and logged once, as is the recovery.
+/// Failures are retried for ever with a growing pause (0.5 s to 10 s) and logged once, as is the recovery.
 pub fn spawn<K, T, E>(
     api: Api<K>,
     config: watcher::Config,
@@ -60,7 +73,7 @@ where
     E: Send + 'static,
 {
     let config = config.timeout(WATCH_TIMEOUT_SECS).page_size(PAGE_SIZE);
-    let events = watcher(api, config).default_backoff();
+    let events = watcher(api, config).backoff(Pauses::default());
     tokio::spawn(async move {
         let mut health = Health::new(K::plural(&()).into_owned());
         let mut events = std::pin::pin!(events);
@@ -98,6 +111,34 @@ fn change<K, T>(event: watcher::Event<K>, read: &impl Fn(K) -> T) -> Change<T> {
         watcher::Event::Apply(object) => Change::Applied(read(object)),
         watcher::Event::Delete(object) => Change::Deleted(read(object)),
     }
+}
+
+/// The pauses between failures: doubling, each shortened by up to a half at random so that nodes do not come in step.
+#[derive(Debug, Default)]
+struct Pauses {
+    failures: u32,
+    last_failure: Option<Instant>,
+    random: std::hash::RandomState,
+}
+
+impl Iterator for Pauses {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let now = Instant::now();
+        if self.last_failure.replace(now).is_some_and(|last| now - last > FORGET_FAILURES) {
+            self.failures = 0;
+        }
+        let full = MIN_PAUSE.saturating_mul(1 << self.failures.min(16)).min(MAX_PAUSE);
+        self.failures = self.failures.saturating_add(1);
+        let part = self.random.hash_one(self.failures) % 1000;
+        Some(full / 2 + full.mul_f64(part as f64 / 2000.0))
+    }
+}
+
+impl Backoff for Pauses {
+    /// Nothing: kube resets on every event, and `Init` comes before each try to list, so no pause would ever grow.
+    fn reset(&mut self) {}
 }
 
 /// Says once that a watch fails, and once that it works again.
@@ -164,6 +205,22 @@ mod tests {
         ] {
             assert_eq!(change(event, &read), expected);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pauses_double_up_to_ten_seconds_and_are_not_the_same_on_every_node() {
+        let mut pauses = Pauses::default();
+        for full in [0.5, 1.0, 2.0, 4.0, 8.0, 10.0, 10.0] {
+            let pause = pauses.next().unwrap().as_secs_f64();
+            assert!((full / 2.0..=full).contains(&pause), "{pause} s for {full} s");
+        }
+        pauses.reset(); // as kube does before each try
+        assert!(pauses.next().unwrap() >= MAX_PAUSE / 2);
+        tokio::time::advance(FORGET_FAILURES + Duration::from_secs(1)).await;
+        assert!(pauses.next().unwrap() <= MIN_PAUSE);
+        let of_one_node = |_| Pauses::default().nth(6);
+        let different: std::collections::BTreeSet<_> = (0..50).map(of_one_node).collect();
+        assert!(different.len() > 10, "{different:?}");
     }
 
     #[test]
