@@ -128,6 +128,28 @@ impl Lab {
         command
     }
 
+    /// A command at a place: inside a machine for `cp` and nodes, in the network namespace of `client`.
+    /// # Errors
+    /// There is no such place, or the machine is off.
+    pub fn exec_command(&self, place: &str, program: &str) -> Result<Command> {
+        if place == "client" {
+            self.state()?;
+            return Ok(self.netns_command(place, program));
+        }
+        let machine = self.machine(place).with_context(|| format!("neither `client` nor a machine: {place:?}"))?;
+        let mut command = machine.command(program)?;
+        if let Some(terminal) = std::env::var_os("TERM") {
+            command.env("TERM", terminal);
+        }
+        Ok(command)
+    }
+
+    /// Runs a command at a place and returns what it printed. See [`Lab::exec_command`].
+    pub fn exec(&self, place: &str, command: &[&str]) -> Result<String> {
+        let (program, arguments) = command.split_first().context("no command")?;
+        command::output(self.exec_command(place, program)?.args(arguments))
+    }
+
     /// `kubectl` with administrator's rights, ready for arguments.
     pub fn kubectl_command(&self) -> Result<Command> {
         self.client_command("kubectl")

@@ -3,7 +3,6 @@
 //! Inside, /var/lib, /var/log and /run are the machine's own, so that every program may use its usual paths; the rest of
 //! the file system is the computer's. /sys stays the computer's mount, because the container runtime needs its cgroups.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -43,6 +42,14 @@ impl Machine {
     /// `n1`, `cp`.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The programs that run on it, below its process 1.
+    pub fn programs(&self) -> &'static [&'static str] {
+        match self.name.as_str() {
+            "cp" => &["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"],
+            _ => &["containerd", "kubelet", "kube-proxy"],
+        }
     }
 
     /// Its folder on the computer.
@@ -161,13 +168,6 @@ impl Machine {
             thread::sleep(Duration::from_millis(5));
         }
         Ok(())
-    }
-
-    /// Its log files by component, for messages.
-    pub fn logs(&self) -> BTreeMap<String, PathBuf> {
-        let entries = fs::read_dir(self.log_dir()).into_iter().flatten().flatten();
-        let logs = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "log"));
-        logs.filter_map(|path| Some((path.file_stem()?.to_string_lossy().into_owned(), path.clone()))).collect()
     }
 }
 

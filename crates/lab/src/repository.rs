@@ -18,22 +18,27 @@ pub fn root() -> Result<PathBuf> {
 pub fn build_static(package: &str) -> Result<PathBuf> {
     let root = root()?;
     let target = host_target()?;
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut command = cargo();
     command.args(["build", "--quiet", "--release", "--locked", "--package", package, "--target", &target]);
     // With an explicit --target these flags reach the binary only, not the compiler's own plug-ins, which must stay dynamic.
     command.env("RUSTFLAGS", "-Ctarget-feature=+crt-static").current_dir(&root);
-    // `cargo run` tells us about the package it runs; a nested build must not inherit that.
+    command::passthrough(&mut command).with_context(|| format!("build {package}"))?;
+    let target_dir = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    let binary = root.join(target_dir).join(target).join("release").join(package);
+    ensure!(command::is_executable(&binary), "{} was built, but is not there", binary.display());
+    Ok(binary)
+}
+
+/// The cargo that started this program. What that one told us about our own package is not passed on.
+pub fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     for (variable, _) in std::env::vars_os() {
         let name = variable.to_string_lossy();
         if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") || name == "CARGO_ENCODED_RUSTFLAGS" {
             command.env_remove(&variable);
         }
     }
-    command::passthrough(&mut command).with_context(|| format!("build {package}"))?;
-    let target_dir = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    let binary = root.join(target_dir).join(target).join("release").join(package);
-    ensure!(command::is_executable(&binary), "{} was built, but is not there", binary.display());
-    Ok(binary)
+    command
 }
 
 /// The compiler's name for this computer, `x86_64-unknown-linux-gnu`.

@@ -14,6 +14,7 @@ use crate::steps::{Note, step};
 use crate::{command, image, repository};
 
 const KUBERNETES: &str = "v1.36.3";
+const ETCD: &str = "3.6.8";
 const CONTAINERD: &str = "2.3.7";
 const HELM: &str = "v3.22.0";
 
@@ -58,7 +59,7 @@ fn builds() -> Vec<Build> {
             tags: "",
             ldflags: "-s -w".to_owned(),
             programs: &[("go.etcd.io/etcd/server/v3", "etcd")],
-            version: "etcd Version: 3.6.",
+            version: ETCD,
             version_arguments: &["--version"],
         },
         Build {
@@ -102,23 +103,33 @@ impl Build {
 
 /// Makes sure that every program is there, and returns the folder that holds them all.
 /// # Errors
-/// Go is missing or too old (says which version is needed and where to get it), or a build fails.
+/// Go is missing (says which version is needed and where to get it), or a build fails.
 pub fn ensure_built() -> Result<PathBuf> {
+    ensure_modules(|_| true)
+}
+
+/// Makes sure that helm is there, and returns its path: all that is needed to render the chart.
+/// # Errors
+/// As [`ensure_built`].
+pub fn ensure_helm() -> Result<PathBuf> {
+    Ok(ensure_modules(|build| build.module == "helm")?.join("helm"))
+}
+
+fn ensure_modules(wanted: impl Fn(&Build) -> bool) -> Result<PathBuf> {
     let cache = cache_dir()?.join(key()?);
     let bin = cache.join("bin");
     fs::create_dir_all(&bin).with_context(|| format!("create {}", bin.display()))?;
     let lock = File::create(cache.join("lock"))?;
     lock.lock().context("wait for another lab that builds the tools")?;
-    let all = builds();
-    let missing = |build: &Build| build.programs.iter().any(|(_, program)| !bin.join(program).exists());
-    if !all.iter().any(missing) {
-        return Ok(bin);
+    let is_missing = |program: &str| !bin.join(program).exists();
+    let mut builds = builds();
+    builds.retain(|build| wanted(build) && build.programs.iter().any(|(_, program)| is_missing(program)));
+    if !builds.is_empty() {
+        println!("programs of the cluster, once: about 9 minutes on two cores; they go to {}", bin.display());
     }
-    println!("Kubernetes {KUBERNETES}, containerd {CONTAINERD} and helm {HELM}: once, into {}", bin.display());
-    for build in all.iter().filter(|build| missing(build)) {
-        let programs: Vec<_> = build.programs.iter().filter(|(_, program)| !bin.join(program).exists()).collect();
+    for build in &builds {
         let mut to_build = Vec::new();
-        for (package, program) in programs {
+        for (package, program) in build.programs.iter().filter(|(_, program)| is_missing(program)) {
             match provided(build, program)? {
                 Some(file) => {
                     install(&file, &bin.join(program))?;
@@ -127,10 +138,9 @@ pub fn ensure_built() -> Result<PathBuf> {
                 None => to_build.push((*package, *program)),
             }
         }
-        if !to_build.is_empty() {
+        if let Some((_, first)) = to_build.first() {
             ensure_go()?;
-            let name = to_build[0].1;
-            step(name, |note| go_build(build, &to_build, &bin, note))?;
+            step(first, |note| go_build(build, &to_build, &bin, note))?;
         }
     }
     Ok(bin)
@@ -236,4 +246,23 @@ fn key() -> Result<String> {
     }
     inputs += &std::env::var("KUBEBUILDER_ASSETS").unwrap_or_default();
     Ok(image::sha256(inputs.as_bytes())[..16].to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_those_that_the_modules_pin() {
+        for (module, pin) in [
+            ("kubernetes", format!("k8s.io/kubernetes {KUBERNETES} ")),
+            ("kubernetes", format!("go.etcd.io/etcd/server/v3 v{ETCD} ")),
+            ("containerd", format!("github.com/containerd/containerd/v2 v{CONTAINERD} ")),
+            ("helm", format!("helm.sh/helm/v3 {HELM} ")),
+        ] {
+            let file = repository::root().unwrap().join("tests/tools").join(module).join("go.mod");
+            let text = fs::read_to_string(&file).unwrap();
+            assert!(text.contains(&pin), "{} does not pin {pin}", file.display());
+        }
+    }
 }

@@ -64,7 +64,7 @@ impl Lab {
             state.nodes,
             self.name()
         );
-        self.wait_until_ready(&Note::default(), Duration::from_secs(30)).with_context(|| {
+        self.wait_until_ready(&self.nodes()?, &Note::default(), Duration::from_secs(30)).with_context(|| {
             format!("lab {} was started before, but does not work; see `cargo lab status`", self.name())
         })?;
         println!("lab {} is up: {nodes} nodes are Ready", self.name());
@@ -87,7 +87,7 @@ impl Lab {
             note.set("containerd, kubelet, kube-proxy");
             self.each_node(nodes, |index| node::start(self, index))?;
             self.image_load(images)?;
-            self.wait_until_ready(note, READY_TIMEOUT)
+            self.wait_until_ready(&self.nodes()?, note, READY_TIMEOUT)
         })
     }
 
@@ -115,9 +115,8 @@ impl Lab {
         Ok(())
     }
 
-    /// Returns when every node is Ready and the cluster can take Pods.
-    pub(crate) fn wait_until_ready(&self, note: &Note, limit: Duration) -> Result<()> {
-        let wanted = self.nodes()?;
+    /// Returns when these nodes are Ready and the cluster can take Pods.
+    pub(crate) fn wait_until_ready(&self, wanted: &[String], note: &Note, limit: Duration) -> Result<()> {
         let deadline = Instant::now() + limit;
         loop {
             let ready = self.ready_nodes().unwrap_or_default();
@@ -135,9 +134,9 @@ impl Lab {
             if Instant::now() > deadline {
                 bail!("not Ready after {} s: {}", limit.as_secs(), missing.join(" "));
             }
-            for name in &wanted {
+            for name in wanted {
                 let machine = self.machine(name)?;
-                for program in ["containerd", "kubelet", "kube-proxy"] {
+                for program in machine.programs() {
                     ensure!(machine.process(program).is_some(), "{program} of {name} has ended");
                 }
             }
@@ -155,14 +154,10 @@ impl Lab {
 
     /// For each machine: which program is not running, and the end of its log.
     fn show_what_failed(&self) {
-        let programs = |machine: &str| match machine {
-            "cp" => ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"].as_slice(),
-            _ => ["containerd", "kubelet", "kube-proxy"].as_slice(),
-        };
         let machines = self.nodes().unwrap_or_default();
         for name in machines.iter().map(String::as_str).chain(["cp"]) {
             let Ok(machine) = self.machine(name) else { continue };
-            for program in programs(name) {
+            for program in machine.programs() {
                 let log = machine.log_file(program);
                 if let (None, Ok(text)) = (machine.process(program), fs::read_to_string(&log)) {
                     eprintln!(
