@@ -37,22 +37,22 @@ impl Writer {
     /// Sends one write and, if it was done, what is to be said about it.
     pub async fn send(&self, write: &Write) -> Written {
         let sent = tokio::time::timeout(TIMEOUT, self.patch(write)).await;
-        let target = Name(&write.target);
+        let object = name(&write.target);
         match sent {
             Ok(Ok(version)) => {
                 self.said(write, &version);
                 Written::Done
             }
             Ok(Err(kube::Error::Api(refusal))) if matches!(refusal.code, 404 | 409) => {
-                debug!(%target, why = refusal.message, "not written: the object is gone or is another one now");
+                debug!(object, why = refusal.message, "not written: the object is gone or is another one now");
                 Written::Gone
             }
             Ok(Err(error)) => {
-                warn!(%target, error = chain(&error), "status not written, trying again");
+                warn!(object, error = chain(&error), "status not written, trying again");
                 Written::Failed
             }
             Err(_) => {
-                warn!(%target, seconds = TIMEOUT.as_secs(), "status not written in time, trying again");
+                warn!(object, seconds = TIMEOUT.as_secs(), "status not written in time, trying again");
                 Written::Failed
             }
         }
@@ -87,11 +87,11 @@ impl Writer {
     }
 
     fn said(&self, write: &Write, version: &str) {
-        let target = Name(&write.target);
-        debug!(%target, patch = %write.patch, "status written");
+        let object = name(&write.target);
+        debug!(object, patch = %write.patch, "status written");
         for event in &write.events {
             let mut event = event.clone();
-            info!(%target, reason = event.reason, message = event.message, "decided");
+            info!(object, reason = event.reason, said = event.message, "decided");
             // What happened once is told once; the same at another time is news.
             version.clone_into(&mut event.occasion);
             event.about.namespace.get_or_insert_with(|| self.namespace.clone());
@@ -105,13 +105,9 @@ fn params() -> PatchParams {
 }
 
 /// How a target is named in the log.
-struct Name<'a>(&'a Target);
-
-impl std::fmt::Display for Name<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0 {
-            Target::Service(key) => write!(f, "Service {key}"),
-            Target::Object(kind, name) => write!(f, "{} {name}", kind.as_str()),
-        }
+fn name(target: &Target) -> String {
+    match target {
+        Target::Service(key) => format!("Service {key}"),
+        Target::Object(kind, name) => format!("{} {name}", kind.as_str()),
     }
 }
