@@ -67,18 +67,22 @@ pub enum FilesError {
 /// Turns a derived schema into the one that MetalLB's users know.
 fn finish(version: &mut CustomResourceDefinitionVersion) {
     let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) else { return };
-    refuse_nulls(schema);
+    tidy(schema);
     make_empty_spec_optional(schema);
 }
 
-/// `Option` is derived as `nullable`, but an absent field and `null` would then be two things to the CEL rules.
-fn refuse_nulls(schema: &mut JSONSchemaProps) {
+/// `Option` is derived as `nullable`, but an absent field and `null` would then be two things to the CEL rules. And the line
+/// ends of a doc comment are those of our source: `kubectl explain` has its own.
+fn tidy(schema: &mut JSONSchemaProps) {
     schema.nullable = None;
+    if let Some(description) = &mut schema.description {
+        *description = description.replace('\n', " ");
+    }
     for property in schema.properties.iter_mut().flat_map(|properties| properties.values_mut()) {
-        refuse_nulls(property);
+        tidy(property);
     }
     if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
-        refuse_nulls(items);
+        tidy(items);
     }
 }
 

@@ -9,6 +9,7 @@ pub mod demo;
 pub mod down;
 pub mod echo;
 pub mod fault;
+pub mod generate;
 pub mod image;
 pub mod lab;
 pub mod landfall;
