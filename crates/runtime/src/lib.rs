@@ -12,3 +12,5 @@ pub mod probes;
 pub mod shutdown;
 pub mod table;
 pub mod watch;
+
+pub use metrics::PlainCounter;

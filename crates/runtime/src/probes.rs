@@ -3,7 +3,8 @@
 //! Alive: every task that promised to tick did so lately. Ready: everything that was promised at start is done. Both
 //! answer with words, so that `kubectl describe pod` says what is missing.
 
-use std::net::SocketAddr;
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -132,6 +133,16 @@ fn router(health: Health, metrics: Arc<Registry>) -> Router {
         )
 }
 
+/// `[::]` takes IPv4 as well; where the kernel has no IPv6 it means `0.0.0.0`.
+async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    match TcpListener::bind(address).await {
+        Err(error) if address.ip() == Ipv6Addr::UNSPECIFIED && error.kind() != ErrorKind::AddrInUse => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
+        }
+        result => result,
+    }
+}
+
 /// Starts the server as a task that ends with the process.
 ///
 /// # Errors
@@ -142,7 +153,7 @@ pub async fn serve(
     metrics: Arc<Registry>,
     mut shutdown: Shutdown,
 ) -> anyhow::Result<()> {
-    let listener = TcpListener::bind(address).await.with_context(|| {
+    let listener = bind(address).await.with_context(|| {
         format!(
             "cannot serve probes on {address}: if another process of this node uses the port (MetalLB uses the same \
              by default), stop it or choose another with --health-probe-port"

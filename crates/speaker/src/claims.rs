@@ -24,13 +24,19 @@ pub struct Claim {
 }
 
 /// All claims of this node.
-pub type Claims = BTreeMap<ServiceKey, Claim>;
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Claims {
+    /// Name and uid of our own Pod, if we are one: it owns the objects we write, so that they go when it does.
+    pub pod: Option<(String, String)>,
+    /// The Services.
+    pub services: BTreeMap<ServiceKey, Claim>,
+}
 
 /// The claims that follow from the verdicts.
 pub fn claims<'a>(
     verdicts: &BTreeMap<ServiceKey, Verdict>,
     service: impl Fn(&ServiceKey) -> Option<&'a Service>,
-) -> Claims {
+) -> BTreeMap<ServiceKey, Claim> {
     let claim = |(key, verdict): (&ServiceKey, &Verdict)| match verdict {
         Verdict::Announce { ips, interfaces } => {
             let uid = service(key)?.uid.clone();

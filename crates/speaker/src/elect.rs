@@ -196,5 +196,4 @@ fn union(one: &Interfaces, other: &Interfaces) -> Interfaces {
 }
 
 #[cfg(test)]
-#[path = "elect_tests.rs"]
 mod tests;

@@ -3,10 +3,22 @@
 //! Two halves. The API half follows the cluster and decides what this node answers for; the wire half, a thread of its
 //! own, answers. Between them are two values, each replaced whole: [`desired::Desired`] one way, [`desired::Announced`] back.
 
+mod announce;
+mod announced_metric;
 pub mod claims;
 pub mod desired;
 pub mod elect;
+mod frames;
+pub mod links;
 pub mod model;
+mod netlink;
+mod packet_socket;
+mod respond;
+mod run;
 pub mod standing;
 pub mod status;
 pub mod watch;
+pub mod wire_metrics;
+pub mod wire_thread;
+
+pub use run::{Settings, run};

@@ -42,32 +42,27 @@ const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// How long the object of a former owner is remembered after it is gone: a handover is a matter of seconds.
 const REMEMBER_FORMER: Duration = Duration::from_secs(60);
 
-/// Who we are, for the objects and events that we write.
-#[derive(Clone, Debug)]
-pub struct Author {
-    /// Our node.
-    pub node: String,
-    /// Name and uid of our Pod, if known: it owns our objects, so that they go when it does.
-    pub pod: Option<(String, String)>,
-}
-
 /// What the task hears.
 pub struct Inputs {
-    /// Our claims; `None` before the first decision.
+    /// Our claims; `None` before we may claim anything.
     pub claims: watch::Receiver<Option<Arc<Claims>>>,
     /// What the wire answers for.
     pub announced: watch::Receiver<Arc<Announced>>,
     /// The objects as the cluster has them, whoever wrote them.
     pub objects: mpsc::Receiver<Change<(String, Option<Existing>)>>,
-    /// Who we are; known before the first claims.
-    pub author: watch::Receiver<Author>,
 }
 
 /// The addresses that are answered for here, for the metric `metallb_speaker_announced`.
 pub type Answered = BTreeSet<(ServiceKey, IpAddr)>;
 
-/// Runs until a channel's other end is gone, at the end of the process.
-pub async fn run(api: Api<ServiceL2Status>, events: Recorder, mut inputs: Inputs, answered: watch::Sender<Answered>) {
+/// Runs until a channel's other end is gone, at the end of the process. `node` is ours.
+pub async fn run(
+    api: Api<ServiceL2Status>,
+    events: Recorder,
+    node: String,
+    mut inputs: Inputs,
+    answered: watch::Sender<Answered>,
+) {
     let mut state = State::default();
     let mut retry_at: Option<Instant> = None;
     let mut pause = MIN_PAUSE;
@@ -92,29 +87,28 @@ pub async fn run(api: Api<ServiceL2Status>, events: Recorder, mut inputs: Inputs
         }
         let Some(claims) = inputs.claims.borrow_and_update().clone() else { continue };
         let announced = inputs.announced.borrow_and_update().clone();
-        let author = inputs.author.borrow().clone();
 
         let confirmations = confirm_all(&claims, &announced);
         answered.send_replace(answered_addresses(&claims, &announced));
-        for event in state.new_failures(&claims, &announced, &author.node) {
+        for event in state.new_failures(&claims, &announced, &node) {
             warn!(service = event.about.name, reason = event.reason, "{}", event.message);
             events.record(event);
         }
         if !state.objects.is_complete() || retry_at.is_some_and(|at| Instant::now() < at) {
             continue;
         }
-        let writes = plan(state.objects.entries(), &confirmations, &author.node);
+        let writes = plan(state.objects.entries(), &confirmations, &node);
         let done: Vec<_> = futures::stream::iter(writes)
-            .map(|write| execute(&api, &author, write))
+            .map(|write| execute(&api, &node, claims.pod.as_ref(), write))
             .buffer_unordered(CONCURRENT_WRITES)
             .collect()
             .await;
         let failed = done.iter().any(Option::is_none);
         for done in done.into_iter().flatten() {
             if let Done::Created(_, object) = &done
-                && let Some(claim) = claims.get(&object.service)
+                && let Some(claim) = claims.services.get(&object.service)
             {
-                events.record(state.assigned(&object.service, claim, &author.node));
+                events.record(state.assigned(&object.service, claim, &node));
             }
             state.remember(done);
         }
@@ -124,7 +118,7 @@ pub async fn run(api: Api<ServiceL2Status>, events: Recorder, mut inputs: Inputs
 }
 
 fn confirm_all(claims: &Claims, announced: &Announced) -> BTreeMap<ServiceKey, Confirmation> {
-    claims.iter().map(|(key, claim)| (key.clone(), confirm(claim, announced))).collect()
+    claims.services.iter().map(|(key, claim)| (key.clone(), confirm(claim, announced))).collect()
 }
 
 fn answered_addresses(claims: &Claims, announced: &Announced) -> Answered {
@@ -132,7 +126,7 @@ fn answered_addresses(claims: &Claims, announced: &Announced) -> Answered {
     let of = |(key, claim): (&ServiceKey, &Claim)| -> Vec<_> {
         claim.ips.iter().filter(|ip| answers(ip)).map(|ip| (key.clone(), *ip)).collect()
     };
-    claims.iter().flat_map(of).collect()
+    claims.services.iter().flat_map(of).collect()
 }
 
 /// The objects as we see them, and what was said about them.
@@ -192,7 +186,7 @@ impl State {
     fn new_failures(&mut self, claims: &Claims, announced: &Announced, node: &str) -> Vec<Event> {
         let mut failures = BTreeSet::new();
         let mut events = Vec::new();
-        for (service, claim) in claims {
+        for (service, claim) in &claims.services {
             for ip in unusable(claim, announced) {
                 let failure = (service.clone(), ip);
                 if !self.failures.contains(&failure) {
@@ -241,15 +235,15 @@ enum Done {
     Deleted(String),
 }
 
-/// Executes one write; `None` when it shall be planned again. Says why.
-async fn execute(api: &Api<ServiceL2Status>, author: &Author, write: Write) -> Option<Done> {
+/// Executes one write; `None` when it shall be planned again. Says why. `pod` owns what is created.
+async fn execute(api: &Api<ServiceL2Status>, node: &str, pod: Option<&(String, String)>, write: Write) -> Option<Done> {
     let action = async {
         match &write {
             Write::Create { service, interfaces } => {
-                let created = api.create(&PostParams::default(), &new_object(author, service)).await?;
+                let created = api.create(&PostParams::default(), &new_object(node, pod, service)).await?;
                 let name = created.metadata.name.clone().unwrap_or_default();
                 // Should this fail, the plan sees an object without a status and sets it.
-                let object = match set_status(api, &author.node, &name, service, interfaces).await {
+                let object = match set_status(api, node, &name, service, interfaces).await {
                     Ok(object) => object,
                     Err(error) => {
                         debug!(%service, error = chain(&error), "status of a new ServiceL2Status not set yet");
@@ -259,7 +253,7 @@ async fn execute(api: &Api<ServiceL2Status>, author: &Author, write: Write) -> O
                 Ok(Existing::read(object).1.map(|object| Done::Created(name, object)))
             }
             Write::SetStatus { name, service, interfaces } => {
-                match set_status(api, &author.node, name, service, interfaces).await {
+                match set_status(api, node, name, service, interfaces).await {
                     Ok(object) => Ok(Existing::read(object).1.map(|object| Done::Changed(name.clone(), object))),
                     Err(error) if is_gone(&error) => Ok(Some(Done::Deleted(name.clone()))),
                     Err(error) => Err(error),
@@ -286,13 +280,13 @@ fn is_gone(error: &kube::Error) -> bool {
 }
 
 /// The names come with the object's labels as well, so that a speaker finds its own and its Service's.
-fn new_object(author: &Author, service: &ServiceKey) -> ServiceL2Status {
+fn new_object(node: &str, pod: Option<&(String, String)>, service: &ServiceKey) -> ServiceL2Status {
     let own_labels = [
-        (labels::NODE, &author.node),
-        (labels::SERVICE_NAME, &service.name),
-        (labels::SERVICE_NAMESPACE, &service.namespace),
+        (labels::NODE, node),
+        (labels::SERVICE_NAME, service.name.as_str()),
+        (labels::SERVICE_NAMESPACE, service.namespace.as_str()),
     ];
-    let owner = author.pod.as_ref().map(|(name, uid)| OwnerReference {
+    let owner = pod.map(|(name, uid)| OwnerReference {
         api_version: "v1".into(),
         kind: "Pod".into(),
         name: name.clone(),
@@ -302,7 +296,7 @@ fn new_object(author: &Author, service: &ServiceKey) -> ServiceL2Status {
     let mut object = ServiceL2Status::new("", landfall_api::ServiceL2StatusSpec::default());
     *object.meta_mut() = ObjectMeta {
         generate_name: Some("l2-".into()),
-        labels: Some(own_labels.map(|(key, value)| (key.to_owned(), value.clone())).into()),
+        labels: Some(own_labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into()),
         owner_references: owner.map(|owner| vec![owner]),
         ..ObjectMeta::default()
     };
@@ -328,5 +322,4 @@ async fn set_status(
 }
 
 #[cfg(test)]
-#[path = "status_tests.rs"]
 mod tests;

@@ -42,7 +42,7 @@ fn each_handover_is_an_event_of_its_own_and_a_restart_on_the_same_node_is_none()
 #[test]
 fn an_address_without_a_usable_interface_is_a_warning_once_until_it_worked_again() {
     let named = Interfaces::Named(BTreeSet::from(["eth9".to_owned()]));
-    let claims = Claims::from([(key(), claim(named))]);
+    let claims = Claims { pod: None, services: BTreeMap::from([(key(), claim(named))]) };
     let announced = |interfaces: &[&str]| {
         let interfaces = interfaces.iter().map(|i| (*i).to_owned()).collect();
         Announced { addresses: BTreeMap::from([("192.0.2.1".parse().unwrap(), interfaces)]) }
@@ -62,8 +62,8 @@ fn an_address_without_a_usable_interface_is_a_warning_once_until_it_worked_again
 
 #[test]
 fn a_new_object_belongs_to_our_pod_and_names_node_and_service_in_its_labels() {
-    let author = Author { node: "n1".into(), pod: Some(("speaker-x".into(), "p1".into())) };
-    let object = new_object(&author, &key());
+    let pod = ("speaker-x".to_owned(), "p1".to_owned());
+    let object = new_object("n1", Some(&pod), &key());
     let json = serde_json::to_value(&object).unwrap();
     assert_eq!(
         json["metadata"],

@@ -1,0 +1,192 @@
+//! What was typed ([`Args`]) becomes what is used ([`Job`]), said once in the log.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use landfall_runtime::logs;
+use tracing::{error, info};
+
+/// Where a Pod finds the name of its namespace.
+const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
+/// Where Landfall lives unless told otherwise.
+const DEFAULT_NAMESPACE: &str = "landfall-system";
+
+/// A load balancer for bare-metal Kubernetes: gives Services of type LoadBalancer their addresses and answers for them.
+#[derive(Debug, Parser)]
+#[command(name = "landfall", version, disable_help_subcommand = true)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Give each Service an address from a pool (one replica per cluster)
+    Controller(CommonArgs),
+    /// Answer ARP and NDP for the addresses that this node owns (one on each node)
+    Speaker(SpeakerArgs),
+    /// Install or upgrade the CustomResourceDefinitions and wait until the API server serves them
+    Crds(LogArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct LogArgs {
+    /// all, debug, info, warn, error, none, or targets such as info,landfall_speaker=debug
+    #[arg(long, default_value = "info", env = "LANDFALL_LOG_LEVEL")]
+    log_level: String,
+    /// json or text
+    #[arg(long, default_value = "json", env = "LANDFALL_LOG_FORMAT")]
+    log_format: logs::Format,
+}
+
+#[derive(Debug, clap::Args)]
+struct CommonArgs {
+    /// Namespace of the configuration objects [default: the Pod's own, else landfall-system]
+    #[arg(long, env = "LANDFALL_NAMESPACE")]
+    namespace: Option<String>,
+    /// Serve only Services whose spec.loadBalancerClass is this [default: only those without a class]
+    #[arg(long, env = "LANDFALL_LB_CLASS")]
+    lb_class: Option<String>,
+    /// Port of /healthz, /readyz and /metrics (the speaker serves it on 127.0.0.1 only)
+    #[arg(long, default_value_t = 17472, value_name = "PORT")]
+    health_probe_port: u16,
+    #[command(flatten)]
+    logs: LogArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct SpeakerArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    /// Name of the Node this speaker runs on
+    #[arg(long, env = "LANDFALL_NODE_NAME")]
+    node_name: Option<String>,
+    /// Name of the speaker's own Pod, which becomes the owner of the ServiceL2Status objects it writes
+    #[arg(long, env = "LANDFALL_POD_NAME")]
+    pod_name: Option<String>,
+    /// Leave out interfaces whose name this regular expression matches; may be repeated
+    #[arg(long, value_name = "REGEX")]
+    exclude_interface: Vec<String>,
+    /// Use only interfaces whose name one of these regular expressions matches; may be repeated
+    #[arg(long, value_name = "REGEX")]
+    include_interface: Vec<String>,
+    /// Let nodes with the label node.kubernetes.io/exclude-from-external-load-balancers take part
+    #[arg(long)]
+    ignore_exclude_lb: bool,
+}
+
+/// What this process is to do.
+#[derive(Debug)]
+pub(crate) enum Job {
+    Controller(landfall_controller::Settings),
+    Speaker(landfall_speaker::Settings),
+    Crds,
+}
+
+impl Args {
+    /// Starts the logs and one single-threaded runtime, and runs the job in it. Its error is logged and returned.
+    pub(crate) fn run<F>(self, job: impl FnOnce(Job) -> F) -> anyhow::Result<()>
+    where
+        F: Future<Output = anyhow::Result<()>>,
+    {
+        let log = match &self.command {
+            Command::Controller(common) => &common.logs,
+            Command::Speaker(args) => &args.common.logs,
+            Command::Crds(log) => log,
+        };
+        logs::init(&log.log_level, log.log_format)?;
+        let settings = self.command.into_job()?;
+        info!(version = env!("CARGO_PKG_VERSION"), ?settings, "starting");
+        // One thread is enough for either process and keeps it small; blocking calls (files) are short and rare.
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(2)
+            .thread_keep_alive(Duration::from_secs(1))
+            .build()
+            .context("cannot start the runtime")?;
+        runtime.block_on(job(settings)).inspect_err(|error| error!(error = format!("{error:#}"), "cannot go on"))
+    }
+}
+
+impl Command {
+    fn into_job(self) -> anyhow::Result<Job> {
+        Ok(match self {
+            Command::Controller(common) => Job::Controller(landfall_controller::Settings {
+                probe_address: (Ipv6Addr::UNSPECIFIED, common.health_probe_port).into(),
+                namespace: namespace(common.namespace),
+                lb_class: not_empty(common.lb_class),
+            }),
+            Command::Speaker(args) => Job::Speaker(landfall_speaker::Settings {
+                node_name: not_empty(args.node_name).context(
+                    "the speaker needs the name of its node: give --node-name or LANDFALL_NODE_NAME \
+                     (in a Pod from spec.nodeName by the downward API)",
+                )?,
+                pod_name: not_empty(args.pod_name),
+                exclude_interfaces: args.exclude_interface,
+                include_interfaces: args.include_interface,
+                ignore_exclude_label: args.ignore_exclude_lb,
+                // The speaker is on the node's own network: what it says there is for kubelet only.
+                probe_address: (Ipv4Addr::LOCALHOST, args.common.health_probe_port).into(),
+                namespace: namespace(args.common.namespace),
+                lb_class: not_empty(args.common.lb_class),
+            }),
+            Command::Crds(_) => Job::Crds,
+        })
+    }
+}
+
+/// A chart writes an unset value as an empty text.
+fn not_empty(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.is_empty())
+}
+
+fn namespace(given: Option<String>) -> String {
+    let of_pod = || std::fs::read_to_string(NAMESPACE_FILE).ok().map(|text| text.trim().to_owned());
+    not_empty(given).or_else(|| not_empty(of_pod())).unwrap_or_else(|| DEFAULT_NAMESPACE.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(line: &str) -> anyhow::Result<Job> {
+        let args = Args::try_parse_from(std::iter::once("landfall").chain(line.split(' ')))?;
+        args.command.into_job()
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        use clap::CommandFactory as _;
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn the_charts_arguments_become_settings() {
+        let line = "speaker --node-name n1 --namespace metallb-system --lb-class= --exclude-interface ^veth.* \
+                    --exclude-interface ^lo$ --ignore-exclude-lb --health-probe-port 9999";
+        let Ok(Job::Speaker(settings)) = job(line) else { panic!("not a speaker") };
+        assert_eq!((settings.node_name.as_str(), settings.namespace.as_str()), ("n1", "metallb-system"));
+        assert_eq!(settings.lb_class, None);
+        assert_eq!(settings.exclude_interfaces, ["^veth.*", "^lo$"]);
+        assert!(settings.ignore_exclude_label);
+        assert_eq!(settings.probe_address.to_string(), "127.0.0.1:9999");
+
+        let Ok(Job::Controller(settings)) = job("controller --lb-class example.com/lb") else { panic!() };
+        assert_eq!(settings.lb_class.as_deref(), Some("example.com/lb"));
+        assert_eq!(settings.probe_address.to_string(), "[::]:17472");
+    }
+
+    #[test]
+    fn a_speaker_without_a_node_says_how_to_name_it() {
+        let error = job("speaker --node-name=").unwrap_err().to_string();
+        assert!(error.contains("--node-name or LANDFALL_NODE_NAME"), "{error}");
+    }
+
+    #[test]
+    fn an_unknown_log_format_is_refused_with_those_that_exist() {
+        let error = job("controller --log-format yaml").unwrap_err().to_string();
+        assert!(error.contains("use json or text"), "{error}");
+    }
+}

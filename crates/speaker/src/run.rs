@@ -1,0 +1,233 @@
+//! The speaker's tasks. None is ever aborted: they end when the process does, and a task that panics ends it.
+//!
+//! - **watches** (one per kind, [`crate::watch`]): cluster in, into a bounded channel to the owner.
+//! - **owner** (this function): owns the [`Model`]; each change makes new verdicts, which go out as two values that are
+//!   replaced whole: [`Desired`] to the wire and [`Claims`] to the status task.
+//! - **wire thread** ([`crate::wire_thread`]): a thread of its own, so that ten thousand Services being read never delay an answer.
+//! - **status** ([`crate::status`]): `ServiceL2Status` objects and events, from the claims and from what the wire confirms.
+//! - of [`landfall_runtime`]: the event sender, the probe server, the signal handler.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use kube::runtime::watcher;
+use kube::{Api, Client};
+use landfall_api::ServiceL2Status;
+use landfall_config::Problem;
+use landfall_runtime::events::Recorder;
+use landfall_runtime::watch::CHANNEL_BOUND;
+use landfall_runtime::{client, metrics, probes, shutdown};
+use prometheus_client::registry::Registry;
+use tokio::sync::{mpsc, watch};
+use tracing::{debug, error, info};
+
+use crate::announced_metric::AnnouncedMetric;
+use crate::claims::{Claims, Existing, claims};
+use crate::desired::{Announced, Desired};
+use crate::elect::{Verdict, desired};
+use crate::links::InterfaceFilter;
+use crate::model::{Decided, Model, ServiceKey};
+use crate::status::{self, Answered, Inputs};
+use crate::wire_metrics::WireMetrics;
+use crate::wire_thread::{self, WireSettings};
+
+/// What the speaker is told at its start.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The Node it runs on.
+    pub node_name: String,
+    /// Its own Pod, if it is one: the owner of the status objects it writes.
+    pub pod_name: Option<String>,
+    /// Where pools, advertisements, speaker Pods and status objects are.
+    pub namespace: String,
+    /// The `spec.loadBalancerClass` to serve; `None` for Services without one.
+    pub lb_class: Option<String>,
+    /// Where probes and metrics are served.
+    pub probe_address: SocketAddr,
+    /// Regular expressions: interfaces to leave out.
+    pub exclude_interfaces: Vec<String>,
+    /// Regular expressions: the only interfaces to use; empty for all.
+    pub include_interfaces: Vec<String>,
+    /// Nodes that are labelled to be left out by load balancers take part all the same.
+    pub ignore_exclude_label: bool,
+}
+
+/// Runs the speaker until the process is asked to end.
+///
+/// # Errors
+/// What makes it impossible to start, with the way out; or the wire thread's failure: a speaker that cannot answer
+/// must not look alive.
+pub async fn run(settings: Settings) -> anyhow::Result<()> {
+    let mut shutdown = shutdown::install()?;
+    let interfaces = InterfaceFilter::new(&settings.include_interfaces, &settings.exclude_interfaces)?;
+    let health = probes::Health::default();
+    let beat = health.task("the owner of the model");
+    let listed = health.step("the first list of every kind");
+    let wire_ready = health.step("the packet sockets");
+
+    let mut registry = metrics::registry();
+    let client = client::connect().await?;
+    let events = Recorder::start(client.clone(), "landfall-speaker", settings.node_name.clone(), &mut registry);
+    let (desired_out, desired_in) = watch::channel(Arc::new(Desired::default()));
+    let (announced_out, announced_in) = watch::channel(Arc::new(Announced::default()));
+    let wire_metrics = WireMetrics::default();
+    wire_metrics.register(&mut registry);
+    let mut wire = wire_thread::spawn(WireSettings { interfaces }, desired_in, announced_out, wire_metrics)?;
+    let (claims_out, claims_in) = watch::channel(None);
+    start_status(&client, &settings, events, claims_in, announced_in, &mut registry);
+    probes::serve(settings.probe_address, health, Arc::new(registry), shutdown.clone()).await?;
+
+    let (to_owner, mut from_watches) = mpsc::channel(CHANNEL_BOUND);
+    crate::watch::start(&client, &settings.namespace, settings.lb_class.clone(), &to_owner);
+    let model = Model::new(settings.node_name.clone(), settings.ignore_exclude_label);
+    let mut owner = Owner { model, settings, said: BTreeSet::new(), desired: desired_out, claims: claims_out };
+
+    if wire.ready().await.is_ok() {
+        wire_ready.done();
+    } // else `finished` says why
+    let mut wire_finished = std::pin::pin!(wire.finished());
+    let mut tick = tokio::time::interval(probes::TICK);
+    let mut again_at: Option<Instant> = None;
+    loop {
+        let again = async {
+            match again_at {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = shutdown.requested() => return Ok(()),
+            end = &mut wire_finished => return end.context("the wire thread has ended"),
+            Some(event) = from_watches.recv() => {
+                owner.model.apply(event);
+                // What is queued already is decided together: a list, or a burst of changes.
+                while let Ok(event) = from_watches.try_recv() {
+                    owner.model.apply(event);
+                }
+            }
+            () = again => {}
+            _ = tick.tick() => {
+                beat.tick();
+                continue;
+            }
+        }
+        if let Some(decided) = owner.model.decide(Instant::now()) {
+            listed.done();
+            again_at = decided.again_at;
+            owner.publish(&decided);
+        }
+    }
+}
+
+/// Starts the status task with its own watch of the `ServiceL2Status` objects.
+fn start_status(
+    client: &Client,
+    settings: &Settings,
+    events: Recorder,
+    claims: watch::Receiver<Option<Arc<Claims>>>,
+    announced: watch::Receiver<Arc<Announced>>,
+    registry: &mut Registry,
+) {
+    let (to_status, objects) = mpsc::channel(CHANNEL_BOUND);
+    let api: Api<ServiceL2Status> = Api::namespaced(client.clone(), &settings.namespace);
+    // Without the label there is nothing to read: other implementations' objects have the same three labels.
+    let config = watcher::Config::default().labels(landfall_api::labels::SERVICE_NAME);
+    landfall_runtime::watch::spawn(api.clone(), config, Existing::read, to_status, std::convert::identity);
+    let (answered_out, answered) = watch::channel(Answered::default());
+    registry.register_collector(Box::new(AnnouncedMetric::new(settings.node_name.clone(), answered)));
+    tokio::spawn(status::run(
+        api,
+        events,
+        settings.node_name.clone(),
+        Inputs { claims, announced, objects },
+        answered_out,
+    ));
+}
+
+/// The model and where its verdicts go.
+struct Owner {
+    model: Model,
+    settings: Settings,
+    /// Services that were said to be announced here.
+    said: BTreeSet<ServiceKey>,
+    desired: watch::Sender<Arc<Desired>>,
+    claims: watch::Sender<Option<Arc<Claims>>>,
+}
+
+impl Owner {
+    /// Sends what was decided to the wire first, then to the status task and the log.
+    fn publish(&mut self, decided: &Decided) {
+        if decided.problems_changed {
+            self.log_problems();
+        }
+        if !decided.changed.is_empty() {
+            let desired = desired(self.model.verdicts());
+            self.desired.send_if_modified(|sent| {
+                let changed = **sent != desired;
+                if changed {
+                    *sent = Arc::new(desired);
+                }
+                changed
+            });
+            for service in &decided.changed {
+                self.log_verdict(service);
+            }
+        }
+        if !decided.changed.is_empty() || self.claims.borrow().is_none() {
+            self.publish_claims();
+        }
+    }
+
+    /// Nothing is claimed before our own Pod is known to be ready: until then the others may count on another node, and
+    /// a speaker that has just restarted would take back what it said before and say it again.
+    fn publish_claims(&mut self) {
+        let pod = match &self.settings.pod_name {
+            None => None,
+            Some(name) => match self.model.speaker_pod(name) {
+                Some(pod) if pod.ready || self.claims.borrow().is_some() => Some((name.clone(), pod.uid.clone())),
+                _ => return,
+            },
+        };
+        let claims = claims(self.model.verdicts(), |key| self.model.service(key));
+        self.claims.send_if_modified(|sent| {
+            let new = Claims { pod, services: claims };
+            let changed = sent.as_deref() != Some(&new);
+            if changed {
+                *sent = Some(Arc::new(new));
+            }
+            changed
+        });
+    }
+
+    fn log_verdict(&mut self, service: &ServiceKey) {
+        match self.model.verdicts().get(service) {
+            Some(Verdict::Announce { ips, interfaces }) => {
+                info!(%service, ?ips, ?interfaces, "announcing the Service");
+                self.said.insert(service.clone());
+            }
+            Some(Verdict::Withhold(reason)) if self.said.remove(service) => {
+                info!(%service, reason = reason.as_str(), why = %reason, "no longer announcing the Service");
+            }
+            Some(Verdict::Withhold(reason)) => {
+                debug!(%service, reason = reason.as_str(), why = %reason, "not announcing the Service");
+            }
+            None if self.said.remove(service) => {
+                info!(%service, reason = "serviceDeleted", "no longer announcing the Service");
+            }
+            None => {}
+        }
+    }
+
+    fn log_problems(&self) {
+        for problem in self.model.problems() {
+            let Problem { kind, name, field, value, what } = problem;
+            error!(kind, name, field, value, what, "mistake in the configuration, the last good one stays in force");
+        }
+        if self.model.problems().is_empty() {
+            info!("the configuration has no mistakes any more");
+        }
+    }
+}
