@@ -31,11 +31,12 @@ pub(crate) struct Netlink {
     handle: Handle,
     news: UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>, SocketAddr)>,
     connection: JoinHandle<()>,
+    /// What was said so far may be wrong: everything is to be read afresh.
+    stale: bool,
 }
 
 impl Netlink {
-    /// Subscribes. Read [`snapshot`](Self::snapshot) next: news since the subscription wait meanwhile. Must be called in the
-    /// context of a tokio runtime.
+    /// Subscribes. Must be called in the context of a tokio runtime.
     ///
     /// # Errors
     /// Those of the system, with what was tried.
@@ -47,35 +48,29 @@ impl Netlink {
         let mut socket = TokioSocket::new(NETLINK_ROUTE).context("cannot open a netlink socket")?;
         // Before joining: news that come in between would already find the large buffer. Without CAP_NET_ADMIN the
         // system's limit stands, and more often everything is read afresh.
-        if setsockopt(&FdOf(&socket), sockopt::RcvBufForce, &octets).is_err() {
-            socket.socket_ref().set_rx_buf_sz(octets as libc::c_int).context("cannot size the netlink socket's buffer")?;
+        if setsockopt(socket.socket_ref(), sockopt::RcvBufForce, &octets).is_err() {
+            socket
+                .socket_ref()
+                .set_rx_buf_sz(octets as libc::c_int)
+                .context("cannot size the netlink socket's buffer")?;
         }
         let groups = GROUPS.iter().fold(0, |groups, group| groups | 1 << (*group as u32 - 1));
         socket.socket_mut().bind(&SocketAddr::new(0, groups)).context("cannot subscribe to news of interfaces")?;
         let (connection, handle, news) = rtnetlink::from_socket(socket);
-        Ok(Self { handle, news, connection: tokio::spawn(connection) })
+        Ok(Self { handle, news, connection: tokio::spawn(connection), stale: true })
     }
 
-    /// All interfaces and addresses as they are now.
+    /// The next piece of news; waits for it. The first one is a snapshot. Cancelling loses nothing.
     ///
     /// # Errors
-    /// The kernel's refusal, with what was asked.
-    pub(crate) async fn snapshot(&self) -> anyhow::Result<LinkEvent> {
-        let links: Vec<_> =
-            self.handle.link().get().execute().try_collect().await.context("cannot list the interfaces")?;
-        let addresses: Vec<_> =
-            self.handle.address().get().execute().try_collect().await.context("cannot list the interfaces' addresses")?;
-        let links: BTreeMap<_, _> = links.iter().filter_map(read_link).collect();
-        Ok(LinkEvent::Snapshot(links, addresses.iter().filter_map(read_address).collect()))
-    }
-
-    /// The next piece of news; waits for it. Cancelling loses nothing, except that a snapshot which it was reading is read
-    /// again.
-    ///
-    /// # Errors
-    /// When the socket broke, or the snapshot after lost news cannot be read.
+    /// When the socket broke, or the kernel refuses to list its interfaces, with what was asked.
     pub(crate) async fn next(&mut self) -> anyhow::Result<LinkEvent> {
         loop {
+            if self.stale {
+                let snapshot = self.resynchronize().await?;
+                self.stale = false;
+                return Ok(snapshot);
+            }
             let (message, _) = self.news.next().await.context("the netlink socket broke")?;
             match message.payload {
                 NetlinkPayload::InnerMessage(message) => {
@@ -83,20 +78,38 @@ impl Netlink {
                         return Ok(event);
                     }
                 }
-                NetlinkPayload::Overrun(_) => return self.resynchronize().await,
+                NetlinkPayload::Overrun(_) => {
+                    tracing::warn!("the kernel dropped news of interfaces; all of them are read afresh");
+                    self.stale = true;
+                }
                 _ => {}
             }
         }
     }
 
-    /// After the kernel dropped news. Older ones may still wait in the socket, and applied after a snapshot they would undo
-    /// it, with nothing to follow that puts it right. The answer to a first listing comes after them: so they are thrown away
-    /// when it is here, and a second listing is the truth.
+    /// Older news may still wait in the socket, and applied after a snapshot they would undo it, with nothing to follow that
+    /// puts it right when the kernel has dropped that. The answer to a first listing comes after them: so they are thrown
+    /// away when it is here, and a second listing is the truth.
     async fn resynchronize(&mut self) -> anyhow::Result<LinkEvent> {
-        tracing::warn!("the kernel dropped news of interfaces; reading all of them afresh");
-        self.snapshot().await?;
+        self.list().await?;
         while self.news.try_recv().is_ok() {}
-        self.snapshot().await
+        self.list().await
+    }
+
+    /// All interfaces and addresses as they are now.
+    async fn list(&self) -> anyhow::Result<LinkEvent> {
+        let links: Vec<_> =
+            self.handle.link().get().execute().try_collect().await.context("cannot list the interfaces")?;
+        let addresses: Vec<_> = self
+            .handle
+            .address()
+            .get()
+            .execute()
+            .try_collect()
+            .await
+            .context("cannot list the interfaces' addresses")?;
+        let links: BTreeMap<_, _> = links.iter().filter_map(read_link).collect();
+        Ok(LinkEvent::Snapshot(links, addresses.iter().filter_map(read_address).collect()))
     }
 }
 
@@ -168,9 +181,3 @@ fn read_address(message: &AddressMessage) -> Option<(u32, InterfaceAddress)> {
     let network = IpNet::new(peer, message.header.prefix_len).ok()?.trunc();
     Some((message.header.index, InterfaceAddress { local: local.unwrap_or(peer), network }))
 }
-
-/// netlink-sys's socket as the standard library's descriptor traits want it.
-struct FdOf<'a>(&'a TokioSocket);
-
-#[cfg(test)]
-mod tests;

@@ -180,10 +180,8 @@ fn filter(interface: u32, protocol: Protocol) -> Vec<SockFilter> {
         Equals(u32),
         AtMost(u32),
     }
-    let mut tests = vec![
-        (LOAD_WORD, PACKET_TYPE, Test::AtMost(LARGEST_FOR_US)),
-        (LOAD_WORD, INTERFACE, Test::Equals(interface)),
-    ];
+    let mut tests =
+        vec![(LOAD_WORD, PACKET_TYPE, Test::AtMost(LARGEST_FOR_US)), (LOAD_WORD, INTERFACE, Test::Equals(interface))];
     match protocol {
         Protocol::Arp => tests.push((LOAD_HALF, ARP_OPERATION, Test::Equals(ARP_REQUEST))),
         Protocol::Ndp => tests.extend([
@@ -192,9 +190,8 @@ fn filter(interface: u32, protocol: Protocol) -> Vec<SockFilter> {
         ]),
     }
     // The codes are below 256, so they fit the 16 bits of the instruction.
-    let instruction = |code: u32, jump_true: u8, jump_false: u8, k: u32| {
-        SockFilter::new(code as u16, jump_true, jump_false, k)
-    };
+    let instruction =
+        |code: u32, jump_true: u8, jump_false: u8, k: u32| SockFilter::new(code as u16, jump_true, jump_false, k);
     let count = tests.len();
     let mut program = Vec::with_capacity(2 * count + 2);
     for (at, (load, offset, test)) in tests.into_iter().enumerate() {
