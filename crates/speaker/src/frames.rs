@@ -9,10 +9,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use landfall_wire::{ArpFrame, MacAddr, NdpFrame, multicast_mac, solicited_node_multicast};
+use landfall_wire::{ArpFrame, MacAddr, NdpFrame, solicited_node_multicast};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use crate::groups::Groups;
 use crate::packet_socket::{PacketSocket, Protocol};
 use crate::respond::{Owned, Verdict, respond};
 use crate::wire_metrics::WireMetrics;
@@ -34,8 +35,7 @@ pub(crate) struct Lane {
     protocol: Protocol,
     owned: watch::Sender<Arc<Owned>>,
     announcements: mpsc::Sender<Vec<IpAddr>>,
-    /// The solicited-node groups that the interface listens to for us.
-    groups: BTreeSet<MacAddr>,
+    groups: Groups,
     metrics: WireMetrics,
     task: JoinHandle<()>,
 }
@@ -59,7 +59,7 @@ impl Lane {
             metrics: metrics.clone(),
         };
         let task = tokio::spawn(server.serve());
-        let groups = BTreeSet::new();
+        let groups = Groups::new(interface);
         let metrics = metrics.clone();
         let mut lane = Self { socket, protocol, owned: sender, announcements, groups, metrics, task };
         lane.own(owned)?;
@@ -71,22 +71,9 @@ impl Lane {
     /// # Errors
     /// When a solicited-node group cannot be joined. What could be done was done; call it again.
     pub(crate) fn own(&mut self, owned: Owned) -> io::Result<()> {
-        let groups: BTreeSet<MacAddr> = owned.addresses.iter().filter_map(|ip| solicited_node_mac(*ip)).collect();
+        let groups = owned.addresses.iter().filter_map(|ip| solicited_node_group(*ip)).collect();
         self.owned.send_replace(Arc::new(owned));
-        for group in self.groups.difference(&groups).copied().collect::<Vec<_>>() {
-            // Should the kernel refuse, the interface hears of a group too many, and the answers stay right.
-            if let Err(error) = self.socket.leave(group) {
-                tracing::debug!(%group, %error, "cannot leave a multicast group");
-            }
-            self.groups.remove(&group);
-        }
-        for group in groups {
-            if !self.groups.contains(&group) {
-                self.socket.join(group)?;
-                self.groups.insert(group);
-            }
-        }
-        Ok(())
+        self.groups.follow(&self.socket, &groups)
     }
 
     /// Announces each of the addresses once, as soon as the interface takes the frames. An address that was withdrawn until
@@ -104,11 +91,11 @@ impl Drop for Lane {
     }
 }
 
-/// The Ethernet group to which neighbours send solicitations for `ip`.
-fn solicited_node_mac(ip: IpAddr) -> Option<MacAddr> {
+/// The group to which neighbours send solicitations for `ip`.
+fn solicited_node_group(ip: IpAddr) -> Option<Ipv6Addr> {
     match ip {
         IpAddr::V4(_) => None,
-        IpAddr::V6(ip) => Some(multicast_mac(solicited_node_multicast(ip))),
+        IpAddr::V6(ip) => Some(solicited_node_multicast(ip)),
     }
 }
 

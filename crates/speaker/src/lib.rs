@@ -9,6 +9,7 @@ pub mod claims;
 pub mod desired;
 pub mod elect;
 mod frames;
+mod groups;
 pub mod links;
 pub mod model;
 mod netlink;

@@ -181,3 +181,6 @@ fn read_address(message: &AddressMessage) -> Option<(u32, InterfaceAddress)> {
     let network = IpNet::new(peer, message.header.prefix_len).ok()?.trunc();
     Some((message.header.index, InterfaceAddress { local: local.unwrap_or(peer), network }))
 }
+
+#[cfg(test)]
+mod tests;

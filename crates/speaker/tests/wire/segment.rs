@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::process::{self, Command};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -19,6 +19,7 @@ use landfall_wire::{
 };
 use nix::sched::{CloneFlags, setns};
 use pnet::datalink::{self, Channel, Config, DataLinkReceiver, DataLinkSender};
+use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
 /// Longer than anything here takes on a busy machine. Only a failing test waits for so long.
@@ -140,18 +141,29 @@ impl Host {
         run(&format!("nsenter --net=/run/netns/{} {command}", self.namespace))
     }
 
+    /// Makes the host's kernel look for `ip` on the segment.
+    pub(crate) fn send_datagram(&self, ip: &str) {
+        let ip: IpAddr = ip.parse().expect("an address");
+        inside(&self.namespace, move || {
+            let any: IpAddr = if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+            let socket = UdpSocket::bind((any, 0)).expect("a socket");
+            socket.send_to(b"hello", (ip, 9)).expect("sent");
+        });
+    }
+
     /// The wire half of a speaker in this host, ready, with nothing to answer for yet.
     pub(crate) fn speaker(&self, filter: InterfaceFilter) -> Speaker {
         let (desired, desired_receiver) = watch::channel(Arc::new(Desired::default()));
         let (announced_sender, announced) = watch::channel(Arc::new(Announced::default()));
         let metrics = WireMetrics::default();
-        let counters = metrics.clone();
+        let mut registry = Registry::default();
+        metrics.register(&mut registry);
         let settings = WireSettings { interfaces: filter };
         let mut thread = inside(&self.namespace, move || {
-            wire_thread::spawn(settings, desired_receiver, announced_sender, counters).expect("the wire thread")
+            wire_thread::spawn(settings, desired_receiver, announced_sender, metrics).expect("the wire thread")
         });
         wait(thread.ready()).expect("ready");
-        Speaker { desired, announced, metrics, thread: Some(thread) }
+        Speaker { desired, announced, metrics: registry, thread: Some(thread) }
     }
 
     /// A raw socket on eth0, as a neighbour with this MAC and these addresses.
@@ -180,7 +192,7 @@ pub(crate) fn wait<F: Future>(future: F) -> F::Output {
 pub(crate) struct Speaker {
     desired: watch::Sender<Arc<Desired>>,
     announced: watch::Receiver<Arc<Announced>>,
-    pub(crate) metrics: WireMetrics,
+    metrics: Registry,
     thread: Option<WireThread>,
 }
 
@@ -199,6 +211,11 @@ impl Speaker {
         let in_force =
             |announced: &Arc<Announced>| announced.addresses.keys().copied().collect::<BTreeSet<_>>() == keys;
         wait(self.announced.wait_for(in_force)).expect("the wire thread lives");
+    }
+
+    /// What `/metrics` would show.
+    pub(crate) fn metrics(&self) -> String {
+        landfall_runtime::metrics::text(&self.metrics)
     }
 
     /// Waits until this address is answered on exactly these interfaces.
@@ -281,29 +298,7 @@ impl Neighbour {
         }
     }
 
-    /// Who answers for `ip`, asked by broadcast or multicast.
-    pub(crate) fn who_has(&mut self, ip: &str) -> MacAddr {
-        match ip.parse().expect("an address") {
-            IpAddr::V4(ip) => {
-                let request = self.arp_request(ip);
-                self.send(&request.to_octets());
-            }
-            IpAddr::V6(ip) => {
-                let solicitation = self.solicitation(ip);
-                self.send(&solicitation.to_octets());
-            }
-        }
-        let (answer, _) = self.until(&format!("an answer for {ip}"), |frame| answered_ip(frame) == ip.parse().ok());
-        match answer {
-            Frame::Arp(frame) => frame.arp.sender.0,
-            Frame::Ndp(frame) => frame.source_mac,
-        }
-    }
-
-    /// Asks for `silent`, then for `answered`: the answers come in the order of the questions, so nobody answers for
-    /// `silent` when the answer for `answered` comes first.
-    pub(crate) fn nobody_has(&mut self, silent: &str, answered: &str) {
-        let ip: IpAddr = silent.parse().expect("an address");
+    fn ask(&mut self, ip: IpAddr) {
         match ip {
             IpAddr::V4(ip) => {
                 let request = self.arp_request(ip);
@@ -314,20 +309,28 @@ impl Neighbour {
                 self.send(&solicitation.to_octets());
             }
         }
-        let answered: IpAddr = answered.parse().expect("an address");
-        match answered {
-            IpAddr::V4(ip) => {
-                let request = self.arp_request(ip);
-                self.send(&request.to_octets());
-            }
-            IpAddr::V6(ip) => {
-                let solicitation = self.solicitation(ip);
-                self.send(&solicitation.to_octets());
-            }
+    }
+
+    /// Who answers for `ip`, asked by broadcast or multicast.
+    pub(crate) fn who_has(&mut self, ip: &str) -> MacAddr {
+        let ip = ip.parse().expect("an address");
+        self.ask(ip);
+        let (answer, _) = self.until(&format!("an answer for {ip}"), |frame| answered_ip(frame) == Some(ip));
+        match answer {
+            Frame::Arp(frame) => frame.arp.sender.0,
+            Frame::Ndp(frame) => frame.source_mac,
         }
+    }
+
+    /// Asks for `silent`, then for `answered`: the answers come in the order of the questions, so nobody answers for
+    /// `silent` when the answer for `answered` comes first.
+    pub(crate) fn nobody_has(&mut self, silent: &str, answered: &str) {
+        let [silent, answered]: [IpAddr; 2] = [silent, answered].map(|ip| ip.parse().expect("an address"));
+        self.ask(silent);
+        self.ask(answered);
         let (_, before) =
             self.until(&format!("an answer for {answered}"), |frame| answered_ip(frame) == Some(answered));
-        let wrong: Vec<_> = before.iter().filter(|frame| answered_ip(frame) == Some(ip)).collect();
+        let wrong: Vec<_> = before.iter().filter(|frame| answered_ip(frame) == Some(silent)).collect();
         assert!(wrong.is_empty(), "{silent} is answered: {wrong:?}");
     }
 }
