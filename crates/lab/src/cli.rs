@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::fault::Fault;
 use crate::lab::Lab;
+use crate::measure::{self, Measure};
 use crate::{command, demo, test};
 
 /// A real Kubernetes cluster on this one Linux computer: API server and etcd, and nodes with kubelet, containerd and
@@ -57,6 +58,7 @@ enum Verb {
     Fault(Break),
     /// Undo what was done to a node, and wait until it is Ready; after power-off it boots again.
     Heal(Mend),
+    Measure(Measure),
 }
 
 #[derive(Args)]
@@ -165,6 +167,7 @@ pub fn run() -> Result<ExitCode> {
         Verb::Logs(Logs { component, lines, follow }) => lab.print_logs(component.as_deref(), lines, follow)?,
         Verb::Fault(Break { node, fault }) => lab.fault(&node, fault)?,
         Verb::Heal(Mend { node }) => lab.heal(&node)?,
+        Verb::Measure(measure) => measure::run(&lab, &measure)?,
     }
     Ok(ExitCode::SUCCESS)
 }

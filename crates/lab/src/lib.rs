@@ -15,6 +15,7 @@ pub mod lab;
 pub mod landfall;
 pub mod logs;
 pub mod machine;
+mod measure;
 pub mod neighbours;
 pub mod netns;
 pub mod network;

@@ -11,7 +11,7 @@ pub struct Process {
     parent: i32,
     state: char,
     /// Clock ticks after boot: with the id, this names a process for good.
-    started: u64,
+    pub(crate) started: u64,
     /// Its command line.
     pub arguments: Vec<String>,
 }

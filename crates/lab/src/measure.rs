@@ -1,0 +1,114 @@
+//! `cargo lab measure`: figures of whatever LoadBalancer implementation is installed, seen through the API and on the wire.
+
+mod addresses;
+mod bench;
+mod burst;
+mod damage;
+mod failover;
+mod installed;
+mod latency;
+mod memory;
+mod pods;
+mod probe;
+mod services;
+mod statistics;
+mod wait;
+
+use anyhow::{Context, Result, bail};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::lab::Lab;
+use bench::Bench;
+use installed::Which;
+use statistics::Report;
+
+/// Measure the LoadBalancer implementation that is installed in the lab: Landfall, MetalLB, or another.
+///
+/// It is treated as a stranger: found by the labels of its Pods, configured by metallb.io objects, and judged by what the
+/// API and the wire show. What a measurement makes (in namespace lab-measure) and breaks is removed and mended at its end,
+/// also when it fails or is interrupted; what a killed one left, at the start of the next. Progress goes to standard error.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Example, side by side:
+  cargo lab up --name ours && cargo lab measure latency --name ours --json >> figures.jsonl")]
+pub(crate) struct Measure {
+    /// Print nothing but JSON lines: name, unit, runs, min, median, p95, max.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(flatten)]
+    which: Which,
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(clap::Subcommand)]
+enum What {
+    Memory(memory::Memory),
+    Latency(latency::Latency),
+    Burst(burst::Burst),
+    Failover(failover::Failover),
+}
+
+/// Measures, and prints the figures.
+/// # Errors
+/// There is nothing to measure, or the measurement could not be finished; nothing of it is left behind.
+pub(crate) fn run(lab: &Lab, measure: &Measure) -> Result<()> {
+    lab.state()?;
+    let report = lab.in_netns("cp", || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(attend(lab, measure))
+    })??;
+    if measure.json {
+        println!("{}", report.json_lines()?);
+    } else {
+        print!("{}", report.table());
+    }
+    Ok(())
+}
+
+/// Measures, and clears up whatever comes of it.
+async fn attend(lab: &Lab, measure: &Measure) -> Result<Report> {
+    let mut terminated = signal(SignalKind::terminate())?;
+    let bench = Bench::open(lab, &measure.which).await?;
+    say(&format!("measuring {}", bench.installed.place()));
+    let result = tokio::select! {
+        report = measure.what.run(&bench) => report,
+        _ = tokio::signal::ctrl_c() => interrupted(),
+        _ = terminated.recv() => interrupted(),
+    };
+    say("clearing up");
+    let cleared = bench.close().await.context("clear up after the measurement");
+    match (result, cleared) {
+        (Err(error), Err(second)) => Err(error.context(format!("{second:#}; and before that"))),
+        (result, cleared) => cleared.and(result),
+    }
+}
+
+fn interrupted() -> Result<Report> {
+    bail!("interrupted")
+}
+
+impl What {
+    async fn run(&self, bench: &Bench) -> Result<Report> {
+        match self {
+            What::Memory(memory) => memory.run(bench).await,
+            What::Latency(latency) => latency.run(bench).await,
+            What::Burst(burst) => burst.run(bench).await,
+            What::Failover(failover) => failover.run(bench).await,
+        }
+    }
+}
+
+/// Tells the person who waits; standard output is for the figures.
+fn say(text: &str) {
+    eprintln!("  {text}");
+}
+
+/// Reads a count for the command line.
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("at least 1 is needed".to_owned()),
+        Ok(count) => Ok(count),
+        Err(error) => Err(error.to_string()),
+    }
+}
