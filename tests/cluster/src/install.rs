@@ -1,0 +1,90 @@
+//! Is Landfall there?
+
+use std::sync::Once;
+
+use anyhow::{Context, Result, ensure};
+use landfall_lab::Lab;
+use landfall_lab::landfall::{self, NAMESPACE, RELEASE};
+
+use crate::eventually;
+
+/// Landfall's Pods.
+pub const PODS: &str = "app.kubernetes.io/name=landfall";
+/// The image that `cargo lab test` loads into the nodes.
+const IMAGE: [&str; 4] = ["--set", "image.repository=docker.io/library/landfall", "--set", "image.tag=dev"];
+
+/// Installs Landfall and waits until it is ready; does nothing if it is installed already. The first test of a run always
+/// has helm look: the image or the chart may be another one than in the last run.
+/// # Errors
+/// What helm said.
+pub fn ensure_installed(lab: &Lab) -> Result<()> {
+    static FIRST: Once = Once::new();
+    let mut first = false;
+    FIRST.call_once(|| first = true);
+    if first || !is_installed(lab)? {
+        lab.install_landfall(&[])?;
+    }
+    Ok(())
+}
+
+fn is_installed(lab: &Lab) -> Result<bool> {
+    Ok(!lab.helm(&["list", "--namespace", NAMESPACE, "--deployed", "--short"])?.trim().is_empty())
+}
+
+/// `helm install`, as in the README: it returns when the objects exist, not when they are ready.
+/// # Errors
+/// What helm said.
+pub fn helm_install(lab: &Lab, more: &[&str]) -> Result<String> {
+    let chart = landfall::chart()?;
+    let chart = chart.to_str().context("the checkout's path is not UTF-8")?;
+    let place = ["--namespace", NAMESPACE, "--create-namespace"];
+    lab.helm(&[&["install", RELEASE, chart], &place[..], &IMAGE, more].concat())
+}
+
+/// `helm upgrade` with the values that the installation has, and these.
+/// # Errors
+/// What helm said.
+pub fn helm_upgrade(lab: &Lab, more: &[&str]) -> Result<String> {
+    let chart = landfall::chart()?;
+    let chart = chart.to_str().context("the checkout's path is not UTF-8")?;
+    let how = ["--namespace", NAMESPACE, "--reuse-values", "--wait", "--timeout", "2m"];
+    lab.helm(&[&["upgrade", RELEASE, chart], &how[..], more].concat())
+}
+
+/// `helm uninstall`; returns when the last Pod is gone. Does nothing if Landfall is not installed.
+/// # Errors
+/// What helm said, or a Pod stays.
+pub fn uninstall(lab: &Lab) -> Result<()> {
+    lab.helm(&["uninstall", RELEASE, "--namespace", NAMESPACE, "--ignore-not-found", "--wait"])?;
+    eventually("end of Landfall's Pods", || {
+        let pods = lab.kubectl(&["get", "pods", "--namespace", NAMESPACE, "--selector", PODS, "--output", "name"])?;
+        ensure!(pods.trim().is_empty(), "still there: {pods}");
+        Ok(Some(()))
+    })
+}
+
+/// The names of the CRDs of `metallb.io` in the cluster.
+/// # Errors
+/// The API server does not answer.
+pub fn crds(lab: &Lab) -> Result<Vec<String>> {
+    let names = lab.kubectl(&["get", "crds", "--output", "name"])?;
+    let ours = names.lines().filter(|name| name.ends_with(".metallb.io"));
+    Ok(ours.filter_map(|name| name.split_once('/')).map(|(_, name)| name.to_owned()).collect())
+}
+
+/// Whether the CRDs are in the cluster.
+/// # Errors
+/// The API server does not answer.
+pub fn has_crds(lab: &Lab) -> Result<bool> {
+    Ok(!crds(lab)?.is_empty())
+}
+
+/// Returns when the controller and every speaker are ready.
+/// # Errors
+/// They are not within a minute.
+pub fn wait_until_ready(lab: &Lab) -> Result<()> {
+    for workload in ["deployment/landfall-controller", "daemonset/landfall-speaker"] {
+        lab.kubectl(&["rollout", "status", workload, "--namespace", NAMESPACE, "--timeout", "60s"])?;
+    }
+    Ok(())
+}

@@ -1,0 +1,146 @@
+//! What a Service was given, and who answers for it, in the words of the API.
+
+use std::net::IpAddr;
+
+use anyhow::{Context, Result, bail, ensure};
+use landfall_lab::landfall::NAMESPACE;
+use serde_json::Value;
+
+use crate::eventually;
+use crate::scene::Scene;
+
+/// The Service's condition.
+pub const ALLOCATED: &str = "landfall.io/AddressAllocated";
+
+/// A Service of a test's namespace.
+#[derive(Clone, Copy)]
+pub struct Service<'a> {
+    scene: &'a Scene,
+    name: &'a str,
+}
+
+impl<'a> Service<'a> {
+    pub(crate) fn new(scene: &'a Scene, name: &'a str) -> Self {
+        Self { scene, name }
+    }
+
+    /// The object.
+    /// # Errors
+    /// It does not exist.
+    pub fn object(&self) -> Result<Value> {
+        self.scene.lab.get(&["service", self.name, "--namespace", &self.scene.namespace])
+    }
+
+    /// Its external addresses; empty while it is pending.
+    /// # Errors
+    /// It does not exist.
+    pub fn addresses(&self) -> Result<Vec<IpAddr>> {
+        addresses_in(&self.object()?)
+    }
+
+    /// Waits until it has this many addresses.
+    /// # Errors
+    /// It does not get them: says what its conditions are.
+    pub fn wait_for_addresses(&self, count: usize) -> Result<Vec<IpAddr>> {
+        eventually(&format!("{count} address(es) for Service {}", self.name), || {
+            let object = self.object()?;
+            let addresses = addresses_in(&object)?;
+            ensure!(addresses.len() == count, "it has {addresses:?} and {}", object["status"]["conditions"]);
+            Ok(Some(addresses))
+        })
+    }
+
+    /// Waits for the address of a Service that has one.
+    /// # Errors
+    /// As [`wait_for_addresses`](Self::wait_for_addresses).
+    pub fn wait_for_address(&self) -> Result<IpAddr> {
+        Ok(self.wait_for_addresses(1)?[0])
+    }
+
+    /// metadata.resourceVersion: it differs after any write to the object.
+    /// # Errors
+    /// It does not exist.
+    pub fn version(&self) -> Result<String> {
+        Ok(self.object()?["metadata"]["resourceVersion"].as_str().context("resourceVersion")?.to_owned())
+    }
+
+    /// Waits until Landfall's condition has this status, and returns the condition.
+    /// # Errors
+    /// It does not: says what it is.
+    pub fn wait_for_allocated(&self, status: &str) -> Result<Value> {
+        eventually(&format!("condition {ALLOCATED} = {status} on Service {}", self.name), || {
+            let status_now = self.object()?["status"].take();
+            let conditions = status_now["conditions"].as_array().cloned().unwrap_or_default();
+            match conditions.iter().find(|c| c["type"] == ALLOCATED && c["status"] == status) {
+                Some(condition) => Ok(Some(condition.clone())),
+                None => bail!("its status is {status_now}"),
+            }
+        })
+    }
+
+    /// Messages of the events with this reason about it, in no order.
+    /// # Errors
+    /// The API server does not answer.
+    pub fn events(&self, reason: &str) -> Result<Vec<String>> {
+        events(self.scene, &self.scene.namespace, self.name, reason)
+    }
+
+    /// Waits for an event with this reason, and returns the messages of all such events.
+    /// # Errors
+    /// There is none.
+    pub fn wait_for_event(&self, reason: &str) -> Result<Vec<String>> {
+        eventually(&format!("event {reason} about Service {}", self.name), || {
+            Ok(Some(self.events(reason)?).filter(|messages| !messages.is_empty()))
+        })
+    }
+
+    /// The nodes that say in a ServiceL2Status that they answer for it, sorted.
+    /// # Errors
+    /// The API server does not answer.
+    pub fn announcers(&self) -> Result<Vec<String>> {
+        let (name, namespace) = (self.name, &self.scene.namespace);
+        let of_service = format!("metallb.io/service-name={name},metallb.io/service-namespace={namespace}");
+        let list = self.scene.lab.get(&["servicel2statuses", "--namespace", NAMESPACE, "--selector", &of_service])?;
+        let items = list["items"].as_array().context("items")?;
+        let mut nodes: Vec<String> =
+            items.iter().filter_map(|item| item["status"]["node"].as_str()).map(str::to_owned).collect();
+        nodes.sort();
+        Ok(nodes)
+    }
+
+    /// Waits until one node says that it answers for it.
+    /// # Errors
+    /// None does, or several.
+    pub fn wait_for_announcer(&self) -> Result<String> {
+        eventually(&format!("one node that announces Service {}", self.name), || match &self.announcers()?[..] {
+            [node] => Ok(Some(node.clone())),
+            nodes => bail!("its ServiceL2Statuses name {nodes:?}"),
+        })
+    }
+
+    /// Waits until `wanted` accepts the only node that says it answers for it.
+    /// # Errors
+    /// It does not happen: says who does.
+    pub fn wait_for_announcer_that(&self, is: &str, wanted: impl Fn(&str) -> bool) -> Result<String> {
+        eventually(&format!("announcer of Service {} that {is}", self.name), || match &self.announcers()?[..] {
+            [node] if wanted(node) => Ok(Some(node.clone())),
+            nodes => bail!("its ServiceL2Statuses name {nodes:?}"),
+        })
+    }
+}
+
+/// Messages of the events with this reason about the object of this name.
+/// # Errors
+/// The API server does not answer.
+pub fn events(scene: &Scene, namespace: &str, name: &str, reason: &str) -> Result<Vec<String>> {
+    let of_object = format!("involvedObject.name={name},reason={reason}");
+    let list = scene.lab.get(&["events", "--namespace", namespace, "--field-selector", &of_object])?;
+    let items = list["items"].as_array().context("items")?;
+    Ok(items.iter().filter_map(|event| event["message"].as_str()).map(str::to_owned).collect())
+}
+
+fn addresses_in(service: &Value) -> Result<Vec<IpAddr>> {
+    let ingress = service["status"]["loadBalancer"]["ingress"].as_array().cloned().unwrap_or_default();
+    let read = |entry: &Value| entry["ip"].as_str().context("an ingress without ip")?.parse().context("ingress ip");
+    ingress.iter().map(read).collect()
+}

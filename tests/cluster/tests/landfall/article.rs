@@ -1,0 +1,49 @@
+//! The story that the project began with.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use landfall_cluster_tests::install;
+use landfall_cluster_tests::manifests::{advertisement, pods, pool};
+use landfall_cluster_tests::scene::without_landfall;
+use serde_json::json;
+
+/// How long nothing may happen before it counts as never.
+const PENDING: Duration = Duration::from_secs(30);
+
+#[test]
+fn the_articles_service_is_pending_for_ever_without_landfall_and_is_served_with_it_untouched() -> Result<()> {
+    without_landfall("article", |scene| {
+        let service = json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": "test-svc-1"},
+            "spec": {"type": "LoadBalancer", "selector": {"site": "test"}, "ports": [{"port": 80}]},
+        });
+        scene.start(&[service, pods(2, &["80"], None)])?;
+        let service = scene.service("test-svc-1");
+        let start = Instant::now();
+        while start.elapsed() < PENDING {
+            ensure!(service.addresses()?.is_empty(), "something else gives addresses in this cluster");
+            thread::sleep(Duration::from_secs(1));
+        }
+        let table = scene.kubectl(&["get", "service", "test-svc-1"])?;
+        assert!(table.contains("<pending>"), "{table}");
+        let before = service.object()?;
+
+        install::helm_install(&scene.lab, &[])?;
+        scene.apply(&[pool("article", &["172.30.0.120-172.30.0.122"]), advertisement("article", json!({}))])?;
+        let ip = service.wait_for_address()?;
+        let answer = scene.ask(ip, 80)?;
+        assert!(answer.pod.starts_with("web-"), "{answer:?}");
+
+        let after = service.object()?;
+        assert_eq!(after["spec"], before["spec"]);
+        for field in ["uid", "generation", "labels", "finalizers", "ownerReferences"] {
+            assert_eq!(after["metadata"][field], before["metadata"][field], "metadata.{field}");
+        }
+        let mut expected = before["metadata"]["annotations"].clone();
+        expected["metallb.io/ip-allocated-from-pool"] = json!("article");
+        assert_eq!(after["metadata"]["annotations"], expected);
+        Ok(())
+    })
+}

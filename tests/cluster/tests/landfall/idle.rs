@@ -1,0 +1,53 @@
+//! Promise 6: no write to the API when nothing changes.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use landfall_cluster_tests::audit::Audit;
+use landfall_cluster_tests::eventually;
+use landfall_cluster_tests::manifests::{advertisement, annotated, families, pods, pool, service};
+use landfall_cluster_tests::scene::with_landfall;
+use serde_json::json;
+
+/// Nothing is due any more after this long without a write: reports on pools wait a few seconds at most.
+const SETTLED: Duration = Duration::from_secs(10);
+const IDLE: Duration = Duration::from_secs(60);
+
+#[test]
+fn an_idle_minute_makes_no_write() -> Result<()> {
+    with_landfall("idle", |scene| {
+        let since_start = Audit::from_now(&scene.lab)?;
+        let hopeless = annotated(service("hopeless", json!({})), "metallb.io/address-pool", "nowhere");
+        scene.start(&[
+            pool("idle", &["172.30.0.180-172.30.0.184", "fd00:30::180-fd00:30::184"]),
+            advertisement("idle", json!({})),
+            pods(1, &["8080"], None),
+            service("four", families(&["IPv4"])),
+            service("six", families(&["IPv6"])),
+            service("both", families(&["IPv4", "IPv6"])),
+            hopeless,
+        ])?;
+        for name in ["four", "six", "both"] {
+            scene.service(name).wait_for_allocated("True")?;
+            scene.service(name).wait_for_announcer()?;
+        }
+        scene.service("hopeless").wait_for_allocated("False")?;
+        let (mut count, mut since) = (0, Instant::now());
+        eventually("end of the writes", || {
+            let writes = since_start.writes_of_landfall()?;
+            if writes.len() != count {
+                (count, since) = (writes.len(), Instant::now());
+            }
+            ensure!(since.elapsed() >= SETTLED, "{count} writes so far, the last: {:?}", writes.last());
+            Ok(Some(()))
+        })?;
+        // 4 Services, 3 ServiceL2Statuses with their status: fewer would mean that the log does not show our writes.
+        assert!(count >= 10, "{:?}", since_start.writes_of_landfall()?);
+
+        let audit = Audit::from_now(&scene.lab)?;
+        thread::sleep(IDLE);
+        assert_eq!(audit.writes_of_landfall()?, [""; 0]);
+        Ok(())
+    })
+}

@@ -1,0 +1,12 @@
+//! Landfall on a real cluster, asked through the API and on the wire. `cargo lab test` runs these.
+
+mod addresses;
+mod answers;
+mod article;
+mod bad_input;
+mod helm;
+mod idle;
+mod local_policy;
+mod manifests;
+mod placement;
+mod restarts;
