@@ -9,7 +9,10 @@ use landfall_wire::{
 };
 
 mod octets;
+#[path = "../../../tests/fuzz/seal.rs"]
+mod seal;
 use octets::{hex, mac};
+use seal::sealed;
 
 const SOLICITATION: &str = "3333ff000010 020000000001 86dd  60000000 0020 3a ff \
      20010db8000000000000000000000001 ff0200000000000000000001ff000010 \
@@ -145,22 +148,6 @@ fn changed(text: &str, at: usize, octets: &[u8]) -> Vec<u8> {
     let mut frame = hex(text);
     frame[at..at + octets.len()].copy_from_slice(octets);
     sealed(frame)
-}
-
-fn sealed(mut frame: Vec<u8>) -> Vec<u8> {
-    let length = u16::try_from(frame.len() - 54).unwrap();
-    frame[18..20].copy_from_slice(&length.to_be_bytes());
-    frame[56..58].fill(0);
-    // RFC 8200 section 8.1: addresses, length and next header as a pseudo-header, then the message.
-    let mut sum = u32::from(length) + 58;
-    for pair in frame[22..].chunks(2) {
-        sum += u32::from(pair[0]) << 8 | pair.get(1).map_or(0, |&low| u32::from(low));
-    }
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    frame[56..58].copy_from_slice(&(!u16::try_from(sum).unwrap()).to_be_bytes());
-    frame
 }
 
 #[test]

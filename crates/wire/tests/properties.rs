@@ -13,6 +13,8 @@ use proptest::prelude::*;
 
 #[path = "../../../tests/fuzz/properties.rs"]
 mod properties;
+#[path = "../../../tests/fuzz/seal.rs"]
+mod seal;
 
 type Property = fn(&[u8]);
 const PROPERTIES: [(&str, Property); 3] =

@@ -218,6 +218,11 @@ impl Speaker {
         landfall_runtime::metrics::text(&self.metrics)
     }
 
+    /// Waits until `/metrics` shows this line. A frame can be heard before it is counted.
+    pub(crate) fn shows(&self, line: &str) {
+        eventually(line, || self.metrics().lines().any(|found| found == line).then_some(()));
+    }
+
     /// Waits until this address is answered on exactly these interfaces.
     pub(crate) fn announced_on(&mut self, ip: &str, interfaces: &[&str]) {
         let ip: IpAddr = ip.parse().expect("an address");
