@@ -11,6 +11,7 @@ pub mod metrics;
 pub mod probes;
 pub mod shutdown;
 pub mod table;
+pub mod view;
 pub mod watch;
 
 pub use metrics::PlainCounter;

@@ -13,7 +13,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 /// How long the server keeps one watch call open. A connection that died silently is noticed 5 s later (kube's margin),
 /// so within a minute; each node then costs the API server one cheap call per kind and 50 s.
@@ -141,15 +141,19 @@ impl Backoff for Pauses {
     fn reset(&mut self) {}
 }
 
-/// Says once that a watch fails, and once that it works again.
+/// Says once that a watch fails, and once that it works again. A single failure is only for the debug log: an API server
+/// that restarts, or has just been given a new kind, ends or refuses each watch once.
+#[derive(Debug, Default)]
 struct Health {
     kind: String,
-    last_failure: Option<String>,
+    /// Failures since it worked.
+    failures: u32,
+    said: Option<String>,
 }
 
 impl Health {
     fn new(kind: String) -> Self {
-        Self { kind, last_failure: None }
+        Self { kind, ..Self::default() }
     }
 
     fn failed(&mut self, error: &watcher::Error) {
@@ -159,15 +163,19 @@ impl Health {
         {
             return;
         }
+        self.failures += 1;
         let text = remedy(&self.kind, error);
-        if self.last_failure.as_deref() != Some(&text) {
-            warn!(kind = self.kind, error = text, "watch failed, what is known stays in force, trying again");
-            self.last_failure = Some(text);
+        if self.failures == 1 {
+            debug!(kind = self.kind, error = text, "watch failed once, trying again");
+        } else if self.said.as_deref() != Some(&text) {
+            warn!(kind = self.kind, error = text, "watch fails, what is known stays in force, trying again");
+            self.said = Some(text);
         }
     }
 
     fn worked(&mut self) {
-        if self.last_failure.take().is_some() {
+        self.failures = 0;
+        if self.said.take().is_some() {
             info!(kind = self.kind, "watch works again");
         }
     }
@@ -234,10 +242,17 @@ mod tests {
     }
 
     #[test]
-    fn an_expired_place_in_the_stream_is_no_failure() {
+    fn a_failure_is_said_when_it_lasts_and_an_expired_place_in_the_stream_is_none() {
+        let refused = |code| Box::new(kube::core::Status::failure("no", "Because").with_code(code));
+        let failure = || watcher::Error::InitialListFailed(kube::Error::Api(refused(500)));
         let mut health = Health::new("pods".into());
-        let gone = kube::core::Status::failure("too old resource version", "Expired").with_code(410);
-        health.failed(&watcher::Error::WatchError(Box::new(gone)));
-        assert_eq!(health.last_failure, None);
+        health.failed(&failure());
+        assert_eq!((health.failures, health.said.as_deref()), (1, None));
+        health.failed(&watcher::Error::WatchError(refused(410)));
+        assert_eq!((health.failures, health.said.as_deref()), (1, None));
+        health.failed(&failure());
+        assert_eq!((health.failures, health.said.as_deref()), (2, Some("no")));
+        health.worked();
+        assert_eq!((health.failures, health.said.as_deref()), (0, None));
     }
 }

@@ -6,11 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use landfall_api::{ServiceL2Status, labels};
+use landfall_api::labels;
 
 use crate::desired::{Announced, Interfaces};
 use crate::elect::Verdict;
 use crate::model::{Service, ServiceKey};
+use crate::views::StatusView;
 
 /// A Service that the election gave to this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,9 +100,9 @@ pub enum Said {
 
 impl Existing {
     /// Reads an object; `None` for one without our labels.
-    pub fn read(object: ServiceL2Status) -> (String, Option<Self>) {
-        let name = object.metadata.name.unwrap_or_default();
-        let mut own_labels = object.metadata.labels.unwrap_or_default();
+    pub(crate) fn read(mut object: StatusView) -> (String, Option<Self>) {
+        let name = object.metadata.name.take().unwrap_or_default();
+        let mut own_labels = object.metadata.labels.take().unwrap_or_default();
         let mut label = |key| own_labels.remove(key);
         let (Some(namespace), Some(service), Some(node)) =
             (label(labels::SERVICE_NAMESPACE), label(labels::SERVICE_NAME), label(labels::NODE))
@@ -109,7 +110,7 @@ impl Existing {
             return (name, None);
         };
         let service = ServiceKey { namespace, name: service };
-        let said = object.status.unwrap_or_default();
+        let said = object.status;
         let status = match (said.node.as_str(), said.service_name.as_str(), said.service_namespace.as_str()) {
             ("", "", "") => Said::Nothing,
             names if names == (&node, &service.name, &service.namespace) => {
@@ -294,7 +295,7 @@ mod tests {
 
     #[test]
     fn an_object_is_read_by_its_labels_and_its_status_is_measured_by_them() {
-        let labelled = |status: serde_json::Value| -> ServiceL2Status {
+        let labelled = |status: serde_json::Value| -> StatusView {
             serde_json::from_value(serde_json::json!({
                 "apiVersion": "metallb.io/v1beta1", "kind": "ServiceL2Status",
                 "metadata": {"name": "l2-a", "labels": {

@@ -13,9 +13,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context as _;
-use kube::runtime::watcher;
-use kube::{Api, Client};
-use landfall_api::ServiceL2Status;
+use kube::Client;
 use landfall_config::Problem;
 use landfall_runtime::events::Recorder;
 use landfall_runtime::watch::CHANNEL_BOUND;
@@ -25,12 +23,12 @@ use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, info};
 
 use crate::announced_metric::AnnouncedMetric;
-use crate::claims::{Claims, Existing, claims};
+use crate::claims::{Claims, claims};
 use crate::desired::{Announced, Desired};
 use crate::elect::{Verdict, desired};
 use crate::links::InterfaceFilter;
 use crate::model::{Decided, Model, ServiceKey};
-use crate::status::{self, Answered, Inputs};
+use crate::status::{self, Answered, Inputs, ObjectClient};
 use crate::wire_metrics::WireMetrics;
 use crate::wire_thread::{self, WireSettings};
 
@@ -132,19 +130,11 @@ fn start_status(
     registry: &mut Registry,
 ) {
     let (to_status, objects) = mpsc::channel(CHANNEL_BOUND);
-    let api: Api<ServiceL2Status> = Api::namespaced(client.clone(), &settings.namespace);
-    // Without the label there is nothing to read: other implementations' objects have the same three labels.
-    let config = watcher::Config::default().labels(landfall_api::labels::SERVICE_NAME);
-    landfall_runtime::watch::spawn(api.clone(), config, Existing::read, to_status, std::convert::identity);
+    let client = ObjectClient::new(client, &settings.namespace, settings.node_name.clone());
+    client.watch(to_status);
     let (answered_out, answered) = watch::channel(Answered::default());
     registry.register_collector(Box::new(AnnouncedMetric::new(settings.node_name.clone(), answered)));
-    tokio::spawn(status::run(
-        api,
-        events,
-        settings.node_name.clone(),
-        Inputs { claims, announced, objects },
-        answered_out,
-    ));
+    tokio::spawn(status::run(client, events, Inputs { claims, announced, objects }, answered_out));
 }
 
 /// The model and where its verdicts go.

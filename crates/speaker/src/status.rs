@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
-use kube::{Api, Resource};
+use kube::runtime::watcher;
+use kube::{Api, Client, Resource};
 use landfall_api::{ServiceL2Status, labels};
 use landfall_runtime::client::chain;
 use landfall_runtime::events::{Event, Kind, Recorder, Subject};
@@ -21,9 +22,10 @@ use serde_json::json;
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, info, warn};
 
-use crate::claims::{Claim, Claims, Confirmation, Existing, Write, confirm, plan, unusable};
+use crate::claims::{Claim, Claims, Confirmation, Existing, Said, Write, confirm, plan, unusable};
 use crate::desired::Announced;
 use crate::model::ServiceKey;
+use crate::views::StatusView;
 
 /// The name under which the API server notes our writes.
 const FIELD_MANAGER: &str = "landfall-speaker";
@@ -42,27 +44,67 @@ const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// How long the object of a former owner is remembered after it is gone: a handover is a matter of seconds.
 const REMEMBER_FORMER: Duration = Duration::from_secs(60);
 
+/// The way to the objects.
+#[derive(Clone, Debug)]
+pub(crate) struct ObjectClient {
+    node: String,
+    /// To create them.
+    full: Api<ServiceL2Status>,
+    /// For the rest.
+    views: Api<StatusView>,
+}
+
+impl ObjectClient {
+    /// For the speaker on `node`, whose objects are in `namespace`.
+    pub(crate) fn new(client: &Client, namespace: &str, node: String) -> Self {
+        Self {
+            node,
+            full: Api::namespaced(client.clone(), namespace),
+            views: Api::namespaced(client.clone(), namespace),
+        }
+    }
+
+    /// Watches the objects of all nodes.
+    pub(crate) fn watch(&self, to: mpsc::Sender<Change<(String, Option<Existing>)>>) {
+        let ours = watcher::Config::default().labels(labels::SERVICE_NAME);
+        landfall_runtime::watch::spawn(self.views.clone(), ours, Existing::read, to, std::convert::identity);
+    }
+
+    /// Sets the status of an object of ours, and reads it back.
+    async fn set_status(
+        &self,
+        name: &str,
+        service: &ServiceKey,
+        interfaces: &[String],
+    ) -> kube::Result<Option<Existing>> {
+        let interfaces: Vec<_> = interfaces.iter().map(|name| json!({ "name": name })).collect();
+        let status = json!({ "status": {
+            "node": self.node,
+            "serviceName": service.name,
+            "serviceNamespace": service.namespace,
+            "interfaces": interfaces,
+        }});
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+        let object = self.views.patch_status(name, &params, &Patch::Merge(status)).await?;
+        Ok(Existing::read(object).1)
+    }
+}
+
 /// What the task hears.
-pub struct Inputs {
+pub(crate) struct Inputs {
     /// Our claims; `None` before we may claim anything.
-    pub claims: watch::Receiver<Option<Arc<Claims>>>,
+    pub(crate) claims: watch::Receiver<Option<Arc<Claims>>>,
     /// What the wire answers for.
-    pub announced: watch::Receiver<Arc<Announced>>,
+    pub(crate) announced: watch::Receiver<Arc<Announced>>,
     /// The objects as the cluster has them, whoever wrote them.
-    pub objects: mpsc::Receiver<Change<(String, Option<Existing>)>>,
+    pub(crate) objects: mpsc::Receiver<Change<(String, Option<Existing>)>>,
 }
 
 /// The addresses that are answered for here, for the metric `metallb_speaker_announced`.
-pub type Answered = BTreeSet<(ServiceKey, IpAddr)>;
+pub(crate) type Answered = BTreeSet<(ServiceKey, IpAddr)>;
 
-/// Runs until a channel's other end is gone, at the end of the process. `node` is ours.
-pub async fn run(
-    api: Api<ServiceL2Status>,
-    events: Recorder,
-    node: String,
-    mut inputs: Inputs,
-    answered: watch::Sender<Answered>,
-) {
+/// Runs until a channel's other end is gone, at the end of the process.
+pub(crate) async fn run(client: ObjectClient, events: Recorder, mut inputs: Inputs, answered: watch::Sender<Answered>) {
     let mut state = State::default();
     let mut retry_at: Option<Instant> = None;
     let mut pause = MIN_PAUSE;
@@ -90,16 +132,16 @@ pub async fn run(
 
         let confirmations = confirm_all(&claims, &announced);
         answered.send_replace(answered_addresses(&claims, &announced));
-        for event in state.new_failures(&claims, &announced, &node) {
+        for event in state.new_failures(&claims, &announced, &client.node) {
             warn!(service = event.about.name, reason = event.reason, "{}", event.message);
             events.record(event);
         }
         if !state.objects.is_complete() || retry_at.is_some_and(|at| Instant::now() < at) {
             continue;
         }
-        let writes = plan(state.objects.entries(), &confirmations, &node);
+        let writes = plan(state.objects.entries(), &confirmations, &client.node);
         let done: Vec<_> = futures::stream::iter(writes)
-            .map(|write| execute(&api, &node, claims.pod.as_ref(), write))
+            .map(|write| execute(&client, claims.pod.as_ref(), write))
             .buffer_unordered(CONCURRENT_WRITES)
             .collect()
             .await;
@@ -108,7 +150,7 @@ pub async fn run(
             if let Done::Created(_, object) = &done
                 && let Some(claim) = claims.services.get(&object.service)
             {
-                events.record(state.assigned(&object.service, claim, &node));
+                events.record(state.assigned(&object.service, claim, &client.node));
             }
             state.remember(done);
         }
@@ -236,30 +278,28 @@ enum Done {
 }
 
 /// Executes one write; `None` when it shall be planned again. Says why. `pod` owns what is created.
-async fn execute(api: &Api<ServiceL2Status>, node: &str, pod: Option<&(String, String)>, write: Write) -> Option<Done> {
+async fn execute(client: &ObjectClient, pod: Option<&(String, String)>, write: Write) -> Option<Done> {
     let action = async {
         match &write {
             Write::Create { service, interfaces } => {
-                let created = api.create(&PostParams::default(), &new_object(node, pod, service)).await?;
-                let name = created.metadata.name.clone().unwrap_or_default();
+                let new = new_object(&client.node, pod, service);
+                let created = client.full.create(&PostParams::default(), &new).await?;
+                let name = created.metadata.name.unwrap_or_default();
                 // Should this fail, the plan sees an object without a status and sets it.
-                let object = match set_status(api, node, &name, service, interfaces).await {
-                    Ok(object) => object,
-                    Err(error) => {
-                        debug!(%service, error = chain(&error), "status of a new ServiceL2Status not set yet");
-                        created
-                    }
-                };
-                Ok(Existing::read(object).1.map(|object| Done::Created(name, object)))
+                let object = client.set_status(&name, service, interfaces).await.unwrap_or_else(|error| {
+                    debug!(%service, error = chain(&error), "status of a new ServiceL2Status not set yet");
+                    Some(Existing { service: service.clone(), node: client.node.clone(), status: Said::Nothing })
+                });
+                Ok(object.map(|object| Done::Created(name, object)))
             }
             Write::SetStatus { name, service, interfaces } => {
-                match set_status(api, node, name, service, interfaces).await {
-                    Ok(object) => Ok(Existing::read(object).1.map(|object| Done::Changed(name.clone(), object))),
+                match client.set_status(name, service, interfaces).await {
+                    Ok(object) => Ok(object.map(|object| Done::Changed(name.clone(), object))),
                     Err(error) if is_gone(&error) => Ok(Some(Done::Deleted(name.clone()))),
                     Err(error) => Err(error),
                 }
             }
-            Write::Delete { name } => match api.delete(name, &DeleteParams::default()).await {
+            Write::Delete { name } => match client.views.delete(name, &DeleteParams::default()).await {
                 Ok(_) => Ok(Some(Done::Deleted(name.clone()))),
                 Err(error) if is_gone(&error) => Ok(Some(Done::Deleted(name.clone()))),
                 Err(error) => Err(error),
@@ -301,24 +341,6 @@ fn new_object(node: &str, pod: Option<&(String, String)>, service: &ServiceKey) 
         ..ObjectMeta::default()
     };
     object
-}
-
-async fn set_status(
-    api: &Api<ServiceL2Status>,
-    node: &str,
-    name: &str,
-    service: &ServiceKey,
-    interfaces: &[String],
-) -> kube::Result<ServiceL2Status> {
-    let interfaces: Vec<_> = interfaces.iter().map(|name| json!({ "name": name })).collect();
-    let status = json!({ "status": {
-        "node": node,
-        "serviceName": service.name,
-        "serviceNamespace": service.namespace,
-        "interfaces": interfaces,
-    }});
-    let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-    api.patch_status(name, &params, &Patch::Merge(status)).await
 }
 
 #[cfg(test)]

@@ -2,9 +2,7 @@
 
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::{Node as NodeObject, Pod, Service as ServiceObject};
-use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::core::ObjectMeta;
 use kube::runtime::watcher::Config;
 use kube::{Api, Client};
 use landfall_api::{IPAddressPool, L2Advertisement, annotations};
@@ -12,6 +10,7 @@ use landfall_runtime::watch::spawn;
 use tokio::sync::mpsc;
 
 use crate::model::{Event, Node, Service, ServiceKey, Slice, SliceKey, SpeakerPod};
+use crate::views::{Endpoint, NodeView, PodView, ServiceView, SliceView};
 
 /// The label by which an EndpointSlice names its Service. Kubernetes' own.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -22,7 +21,7 @@ const SPEAKER_PODS: &str = "app.kubernetes.io/name=landfall,app.kubernetes.io/co
 /// Starts a watch for each kind; all feed the one owner task. `namespace` is ours, `lb_class` the class we serve.
 pub fn start(client: &Client, namespace: &str, lb_class: Option<String>, to: &mpsc::Sender<Event>) {
     let all = Config::default;
-    let services = Api::<ServiceObject>::all(client.clone());
+    let services = Api::all(client.clone());
     spawn(services, all(), move |object| service(object, lb_class.as_deref()), to.clone(), Event::Service);
     spawn(Api::all(client.clone()), all().labels(SERVICE_NAME), slice, to.clone(), Event::Slice);
     spawn(Api::all(client.clone()), all(), node, to.clone(), Event::Node);
@@ -33,17 +32,15 @@ pub fn start(client: &Client, namespace: &str, lb_class: Option<String>, to: &mp
 }
 
 /// Services of `type: LoadBalancer` whose class is ours: none given means those without a class, and only those.
-fn service(object: ServiceObject, lb_class: Option<&str>) -> (ServiceKey, Option<Service>) {
-    let meta = object.metadata;
-    let key = ServiceKey { namespace: meta.namespace.unwrap_or_default(), name: meta.name.unwrap_or_default() };
-    let spec = object.spec.unwrap_or_default();
+fn service(object: ServiceView, lb_class: Option<&str>) -> (ServiceKey, Option<Service>) {
+    let ServiceView { metadata, spec, status } = object;
+    let key = ServiceKey { namespace: metadata.namespace.unwrap_or_default(), name: metadata.name.unwrap_or_default() };
     let ours = spec.type_.as_deref() == Some("LoadBalancer") && spec.load_balancer_class.as_deref() == lb_class;
     if !ours {
         return (key, None);
     }
-    let annotations = meta.annotations.unwrap_or_default();
-    let ingress = object.status.and_then(|status| status.load_balancer?.ingress).unwrap_or_default();
-    let ingress_ips = ingress.into_iter().map(|entry| {
+    let annotations = metadata.annotations.unwrap_or_default();
+    let ingress_ips = status.load_balancer.ingress.into_iter().map(|entry| {
         let ip = entry.ip.unwrap_or_default();
         ip.parse::<IpAddr>().map_err(|_| match entry.hostname {
             Some(hostname) if ip.is_empty() => format!("hostname {hostname:?}"),
@@ -51,8 +48,8 @@ fn service(object: ServiceObject, lb_class: Option<&str>) -> (ServiceKey, Option
         })
     });
     let service = Service {
-        uid: meta.uid.unwrap_or_default(),
-        labels: meta.labels.unwrap_or_default(),
+        uid: metadata.uid.unwrap_or_default(),
+        labels: metadata.labels.unwrap_or_default(),
         ingress_ips: ingress_ips.collect(),
         local: spec.external_traffic_policy.as_deref() == Some("Local"),
         may_share: annotations::ALLOW_SHARED_IP.value(&annotations).is_some(),
@@ -62,43 +59,37 @@ fn service(object: ServiceObject, lb_class: Option<&str>) -> (ServiceKey, Option
 }
 
 /// Slices of a Service in which an endpoint can serve.
-fn slice(object: EndpointSlice) -> (SliceKey, Option<Slice>) {
-    let meta = object.metadata;
-    let namespace = meta.namespace.unwrap_or_default();
-    let service = meta.labels.unwrap_or_default().remove(SERVICE_NAME);
-    let serving: Vec<Endpoint> = object.endpoints.into_iter().filter(can_serve).collect();
+fn slice(object: SliceView) -> (SliceKey, Option<Slice>) {
+    let SliceView { metadata, endpoints } = object;
+    let namespace = metadata.namespace.unwrap_or_default();
+    let service = metadata.labels.unwrap_or_default().remove(SERVICE_NAME);
+    let serving: Vec<Endpoint> = endpoints.into_iter().filter(can_serve).collect();
     let slice = service.filter(|_| !serving.is_empty()).map(|name| Slice {
         service: ServiceKey { namespace: namespace.clone(), name },
         nodes: serving.into_iter().filter_map(|endpoint| endpoint.node_name).collect(),
     });
-    ((namespace, meta.name.unwrap_or_default()), slice)
+    ((namespace, metadata.name.unwrap_or_default()), slice)
 }
 
 /// A ready endpoint (unknown counts as ready), or a terminating one that still serves.
 fn can_serve(endpoint: &Endpoint) -> bool {
-    let Some(conditions) = &endpoint.conditions else { return true };
-    conditions.ready.unwrap_or(true) || conditions.serving == Some(true)
+    endpoint.conditions.ready.unwrap_or(true) || endpoint.conditions.serving == Some(true)
 }
 
-fn node(object: NodeObject) -> (String, Option<Node>) {
-    let conditions = object.status.and_then(|status| status.conditions).unwrap_or_default();
-    let is = |type_: &str| conditions.iter().any(|c| c.type_ == type_ && c.status == "True");
+fn node(object: NodeView) -> (String, Option<Node>) {
     let node = Node {
-        network_unavailable: is("NetworkUnavailable"),
-        ready: is("Ready"),
+        network_unavailable: object.status.is("NetworkUnavailable"),
+        ready: object.status.is("Ready"),
         labels: object.metadata.labels.unwrap_or_default(),
     };
     (object.metadata.name.unwrap_or_default(), Some(node))
 }
 
 /// Pods that have a node. One that is being deleted counts as long as it is ready: it still answers.
-fn speaker_pod(object: Pod) -> (String, Option<SpeakerPod>) {
-    let conditions = object.status.and_then(|status| status.conditions).unwrap_or_default();
-    let pod = object.spec.and_then(|spec| spec.node_name).map(|node| SpeakerPod {
-        uid: object.metadata.uid.unwrap_or_default(),
-        node,
-        ready: conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True"),
-    });
+fn speaker_pod(object: PodView) -> (String, Option<SpeakerPod>) {
+    let ready = object.status.is("Ready");
+    let uid = object.metadata.uid.unwrap_or_default();
+    let pod = object.spec.node_name.map(|node| SpeakerPod { uid, node, ready });
     (object.metadata.name.unwrap_or_default(), pod)
 }
 
@@ -181,11 +172,11 @@ mod tests {
         assert_eq!(service.placed.as_deref(), Some("n2"));
     }
 
-    fn nodes_of(object: EndpointSlice) -> Option<BTreeSet<String>> {
+    fn nodes_of(object: SliceView) -> Option<BTreeSet<String>> {
         slice(object).1.map(|slice| slice.nodes)
     }
 
-    fn endpoint_slice(endpoints: Value) -> EndpointSlice {
+    fn endpoint_slice(endpoints: Value) -> SliceView {
         serde_json::from_value(json!({
             "metadata": {"namespace": "shop", "name": "web-x", "labels": {"kubernetes.io/service-name": "web"}},
             "addressType": "IPv4", "endpoints": endpoints,
@@ -210,6 +201,29 @@ mod tests {
         }
         let no_conditions = json!([{"addresses": ["10.0.0.1"]}]);
         assert_eq!(nodes_of(endpoint_slice(no_conditions)), Some(BTreeSet::new()), "it serves, on no known node");
+    }
+
+    #[test]
+    fn lists_that_go_wrote_as_null_are_empty_and_bookkeeping_is_skipped() {
+        assert_eq!(nodes_of(endpoint_slice(Value::Null)), None);
+        let object = json!({
+            "metadata": {"namespace": "shop", "name": "web", "resourceVersion": "7", "uid": "u", "managedFields": [{"fieldsV1": {"f:spec": {}}}],
+                         "creationTimestamp": "2026-01-02T03:04:05Z"},
+            "spec": {"type": "LoadBalancer", "ports": [{"port": 80}]},
+            "status": {"loadBalancer": {"ingress": null}, "conditions": null},
+        });
+        let view: ServiceView = serde_json::from_value(object).unwrap();
+        assert_eq!(view.metadata.managed_fields, None);
+        assert_eq!(view.metadata.resource_version.as_deref(), Some("7"));
+        assert_eq!(service(view, None).1.unwrap().ingress_ips, Ok(vec![]));
+    }
+
+    #[test]
+    fn a_view_is_asked_for_under_the_path_of_its_kind() {
+        use kube::Resource as _;
+        assert_eq!(SliceView::url_path(&(), Some("shop")), "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices");
+        assert_eq!(NodeView::url_path(&(), None), "/api/v1/nodes");
+        assert_eq!(PodView::kind(&()), "Pod");
     }
 
     #[test]

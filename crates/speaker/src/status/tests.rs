@@ -1,7 +1,6 @@
 //! What is said about a Service, and that it is not said twice.
 
 use super::*;
-use crate::claims::Said;
 use crate::desired::Interfaces;
 
 fn key() -> ServiceKey {

@@ -1,0 +1,93 @@
+//! Parts of Kubernetes objects: a watch decodes only the fields that somebody reads.
+//!
+//! The full types of k8s-openapi know every field of a Pod or a Node, and `managedFields` become trees of JSON values; a
+//! page of 500 Services takes megabytes that way, and the code that decodes them another. A view declared with
+//! [`view!`](crate::view!) skips what it does not name while it reads.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use serde::{Deserialize, Deserializer};
+
+/// The metadata that is read; the rest of [`ObjectMeta`] stays empty.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Meta {
+    name: Option<String>,
+    namespace: Option<String>,
+    uid: Option<String>,
+    resource_version: Option<String>,
+    generation: Option<i64>,
+    creation_timestamp: Option<Time>,
+    deletion_timestamp: Option<Time>,
+    labels: Option<BTreeMap<String, String>>,
+    annotations: Option<BTreeMap<String, String>>,
+}
+
+/// Decodes metadata without managedFields, ownerReferences and finalizers: for `#[serde(deserialize_with)]`.
+///
+/// # Errors
+/// A field has another type than Kubernetes gives it.
+pub fn metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
+    let meta = Meta::deserialize(deserializer)?;
+    Ok(ObjectMeta {
+        name: meta.name,
+        namespace: meta.namespace,
+        uid: meta.uid,
+        resource_version: meta.resource_version,
+        generation: meta.generation,
+        creation_timestamp: meta.creation_timestamp,
+        deletion_timestamp: meta.deletion_timestamp,
+        labels: meta.labels,
+        annotations: meta.annotations,
+        ..ObjectMeta::default()
+    })
+}
+
+/// Declares a view of a kind: a struct with `metadata` and the fields named here, each absent or null one its default.
+/// It can be listed and watched like the kind itself. The caller depends on `serde` and `kube`.
+#[macro_export]
+macro_rules! view {
+    ($(#[$doc:meta])* $name:ident of $kind:ty { $($field:ident: $type:ty),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, Default, serde::Deserialize)]
+        #[serde(rename_all = "camelCase", default)]
+        pub(crate) struct $name {
+            #[serde(deserialize_with = "landfall_runtime::view::metadata")]
+            pub(crate) metadata: kube::core::ObjectMeta,
+            $(#[serde(deserialize_with = "landfall_runtime::view::or_default")] pub(crate) $field: $type,)*
+        }
+
+        impl kube::Resource for $name {
+            type DynamicType = ();
+            type Scope = <$kind as kube::Resource>::Scope;
+
+            fn kind((): &()) -> std::borrow::Cow<'_, str> {
+                <$kind as kube::Resource>::kind(&())
+            }
+            fn group((): &()) -> std::borrow::Cow<'_, str> {
+                <$kind as kube::Resource>::group(&())
+            }
+            fn version((): &()) -> std::borrow::Cow<'_, str> {
+                <$kind as kube::Resource>::version(&())
+            }
+            fn plural((): &()) -> std::borrow::Cow<'_, str> {
+                <$kind as kube::Resource>::plural(&())
+            }
+            fn meta(&self) -> &kube::core::ObjectMeta {
+                &self.metadata
+            }
+            fn meta_mut(&mut self) -> &mut kube::core::ObjectMeta {
+                &mut self.metadata
+            }
+        }
+    };
+}
+
+/// Decodes a field that may be null, as Go writes an empty list: for `#[serde(deserialize_with)]`.
+///
+/// # Errors
+/// The field has another type.
+pub fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
