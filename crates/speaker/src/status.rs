@@ -20,7 +20,7 @@ use landfall_runtime::table::Table;
 use landfall_runtime::watch::Change;
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use crate::claims::{Claim, Claims, Confirmation, Existing, Said, Write, confirm, plan, unusable};
 use crate::desired::Announced;
@@ -133,7 +133,12 @@ pub(crate) async fn run(client: ObjectClient, events: Recorder, mut inputs: Inpu
         let confirmations = confirm_all(&claims, &announced);
         answered.send_replace(answered_addresses(&claims, &announced));
         for event in state.new_failures(&claims, &announced, &client.node) {
-            warn!(service = event.about.name, reason = event.reason, "{}", event.message);
+            warn!(
+                service = event.about.name,
+                reason = event.reason,
+                why = event.message,
+                "an address cannot be announced"
+            );
             events.record(event);
         }
         if !state.objects.is_complete() || retry_at.is_some_and(|at| Instant::now() < at) {
@@ -214,7 +219,7 @@ impl State {
         let other = self.objects.entries().iter().find(|(_, object)| foreign(object)).map(|(name, _)| name);
         let former = self.former.get(service).filter(|former| former.node != node).map(|former| &former.name);
         let occasion = other.or(former).cloned();
-        info!(%service, node, ips = ?claim.ips, "Service is answered by this node");
+        debug!(%service, node, ips = ?claim.ips, "the Service is answered by this node");
         Event {
             about: subject(service, claim),
             kind: Kind::Normal,
