@@ -4,8 +4,7 @@
 //! machine with it, and every mount goes with the last of them: switching a machine off is one signal.
 
 use std::error::Error;
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -25,12 +24,11 @@ const KUBELET_TUNABLES: [(&str, &str); 6] = [
     ("kernel/keys/root_maxbytes", "25000000"),
 ];
 
-/// Never returns unless a mount fails. `pid_file` gets this process's id as the host sees it, and a newline, once all
-/// mounts stand; `lib` and `log` become /var/lib and /var/log; `tools` becomes /run/tools.
-pub(crate) fn run(pid_file: &str, lib: &str, log: &str, tools: &str) -> Result<(), Box<dyn Error>> {
+/// Never returns unless a mount fails. `lib` and `log` become /var/lib and /var/log; `tools` becomes /run/tools. Once all
+/// mounts stand, `init.pid` in `lib` holds this process's id as the host sees it.
+pub(crate) fn run(lib: &str, log: &str, tools: &str) -> Result<(), Box<dyn Error>> {
     // The host's /proc is still mounted: its `self` is our id in the host's numbers.
     let pid = fs::read_link("/proc/self")?;
-    let mut pid_file = File::create(pid_file)?; // opened now: the path is hidden by the mounts below
 
     // A machine's /run is its own: network namespaces of Pods, sockets, locks. It is empty again after each boot.
     tmpfs("/run")?;
@@ -49,12 +47,16 @@ pub(crate) fn run(pid_file: &str, lib: &str, log: &str, tools: &str) -> Result<(
             bind(&copy, &target)?;
         }
     }
+    tmpfs("/tmp")?;
+    // What is left of the computer's files is for reading: no program can leave anything in /opt or /usr.
+    let read_only = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
+    mount(None::<&str>, "/", None::<&str>, read_only, None::<&str>).map_err(|e| format!("make / read-only: {e}"))?;
     // kubelet and the container runtime pass mounts to each other.
     let shared = MsFlags::MS_REC | MsFlags::MS_SHARED;
     mount(None::<&str>, "/", None::<&str>, shared, None::<&str>).map_err(|e| format!("share mounts: {e}"))?;
 
-    writeln!(pid_file, "{}", pid.display())?;
-    drop(pid_file);
+    fs::write("/var/lib/init.pid.partial", pid.display().to_string())?;
+    fs::rename("/var/lib/init.pid.partial", "/var/lib/init.pid")?;
     loop {
         match wait() {
             Ok(_) | Err(Errno::EINTR) => {}

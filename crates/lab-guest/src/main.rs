@@ -12,10 +12,10 @@ mod init;
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let result = match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["init", _label, pid_file, lib, log, tools] => init::run(pid_file, lib, log, tools),
+        ["init", _label, lib, log, tools] => init::run(lib, log, tools),
         ["pause"] => wait_for_stop(),
         ["echo", ports @ ..] => echo::run(ports),
-        _ => Err("usage: landfall-lab-guest init LABEL PID_FILE LIB LOG TOOLS | pause | echo [PORT...]".into()),
+        _ => Err("usage: landfall-lab-guest init LABEL LIB LOG TOOLS | pause | echo [PORT...]".into()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

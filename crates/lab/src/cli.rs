@@ -1,5 +1,6 @@
 //! `cargo lab`: what was typed, and which part does it.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -9,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::fault::Fault;
 use crate::lab::Lab;
 use crate::measure::{self, Measure};
-use crate::{command, demo, test};
+use crate::{command, demo, generate, repository, test, tools};
 
 /// A real Kubernetes cluster on this one Linux computer: API server and etcd, and nodes with kubelet, containerd and
 /// kube-proxy, each machine in namespaces of its own. Nothing that happens in it leaves the computer.
@@ -59,6 +60,8 @@ enum Verb {
     /// Undo what was done to a node, and wait until it is Ready; after power-off it boots again.
     Heal(Mend),
     Measure(Measure),
+    /// Write the files that are made from others: CRDs from the Rust types, plain manifests from the chart.
+    Generate(Generate),
 }
 
 #[derive(Args)]
@@ -138,6 +141,13 @@ struct Mend {
     node: String,
 }
 
+#[derive(Args)]
+struct Generate {
+    /// Write nothing; fail when a file is not what it would become.
+    #[arg(long)]
+    check: bool,
+}
+
 /// Does what the command line says.
 /// # Errors
 /// What went wrong and the way out; `main` prints it.
@@ -156,7 +166,7 @@ pub fn run() -> Result<ExitCode> {
         }
         Verb::Down(Down { all: true }) => Lab::all()?.iter().try_for_each(Lab::down)?,
         Verb::Down(Down { all: false }) => lab.down()?,
-        Verb::Status => lab.print_status()?,
+        Verb::Status => std::io::stdout().write_all(lab.status()?.as_bytes())?,
         Verb::Kubectl(rest) => return pass_on(lab.kubectl_command()?.args(rest.arguments)),
         Verb::Helm(rest) => return pass_on(lab.helm_command()?.args(rest.arguments)),
         Verb::Exec(Exec { place, command }) => {
@@ -168,6 +178,9 @@ pub fn run() -> Result<ExitCode> {
         Verb::Fault(Break { node, fault }) => lab.fault(&node, fault)?,
         Verb::Heal(Mend { node }) => lab.heal(&node)?,
         Verb::Measure(measure) => measure::run(&lab, &measure)?,
+        Verb::Generate(Generate { check }) => {
+            generate::generate(&repository::root()?, &tools::ensure_helm()?, check)?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -91,6 +91,7 @@ fn start_controller_manager(cp: &Machine) -> Result<()> {
         ("cluster-signing-cert-file", &file("ca.crt")),
         ("cluster-signing-key-file", &file("ca.key")),
         ("use-service-account-credentials", "true"),
+        ("flex-volume-plugin-dir", "/var/lib/volume-plugins"), // the default lies in /usr
         ("allocate-node-cidrs", "false"),
         ("service-cluster-ip-range", SERVICE_PREFIXES),
         ("authentication-skip-lookup", "true"),

@@ -119,8 +119,8 @@ mod tests {
     #[test]
     fn only_this_labs_machines_are_taken_for_its_own() {
         let is_ours = |line: &str| is_init(&line.split(' ').map(str::to_owned).collect::<Vec<_>>(), "lf-demo-");
-        assert!(is_ours("/var/lib/landfall-lab/demo/guest init lf-demo-n1 pid lib log tools"));
-        assert!(is_ours("unshare --mount --pid /var/lib/landfall-lab/demo/guest init lf-demo-n1 pid"));
+        assert!(is_ours("/var/lib/landfall-lab/demo/guest init lf-demo-n1 lib log tools"));
+        assert!(is_ours("unshare --mount --pid /var/lib/landfall-lab/demo/guest init lf-demo-n1 lib"));
         for other in ["guest init lf-demo2-n1", "init", "grep lf-demo-n1", "sh -c init; lf-demo-"] {
             assert!(!is_ours(other), "{other}");
         }

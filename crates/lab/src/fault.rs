@@ -71,9 +71,11 @@ impl Lab {
         self.wait_until_ready(&[node.to_owned()], &Note::default(), HEAL_TIMEOUT)
     }
 
-    /// When the kubelet last renewed its lease, as Kubernetes writes it.
+    /// When the kubelet last renewed its lease, as Kubernetes writes it; empty in a node's first seconds.
     fn last_beat(&self, node: &str) -> Result<String> {
-        self.kubectl(&["get", "lease", "--namespace", "kube-node-lease", node, "-o", "jsonpath={.spec.renewTime}"])
+        let lease = format!("lease/{node}");
+        let renewed = "jsonpath={.spec.renewTime}";
+        self.kubectl(&["get", &lease, "--namespace", "kube-node-lease", "--ignore-not-found", "-o", renewed])
     }
 
     /// The machine of a node; `cp` is refused.

@@ -13,6 +13,7 @@ pub mod generate;
 pub mod image;
 pub mod lab;
 pub mod landfall;
+pub mod limits;
 pub mod logs;
 pub mod machine;
 mod measure;

@@ -1,7 +1,8 @@
 //! A machine of the lab, `cp` or a node: PID, mount and network namespaces with our own process 1 in them.
 //!
-//! Inside, /var/lib, /var/log and /run are the machine's own, so that every program may use its usual paths; the rest of
-//! the file system is the computer's. /sys stays the computer's mount, because the container runtime needs its cgroups.
+//! Inside, /var/lib, /var/log, /run and /tmp are the machine's own, so that every program may use its usual paths; the rest
+//! of the file system is the computer's, to be read only. /sys stays the computer's mount, because the container runtime
+//! needs its cgroups.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -78,7 +79,7 @@ impl Machine {
     }
 
     fn pid_file(&self) -> PathBuf {
-        self.dir().join("init.pid")
+        self.dir().join("lib/init.pid")
     }
 
     /// Makes its folders.
@@ -100,7 +101,7 @@ impl Machine {
         // --kill-child: should `unshare` be killed, process 1 goes too, and nothing stays behind.
         command.args(["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"]);
         command.arg(&state.guest).args(["init", &self.label()]);
-        command.args([self.pid_file(), self.dir().join("lib"), self.log_dir(), state.tools]);
+        command.args([self.dir().join("lib"), self.log_dir(), state.tools]);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).env_clear().envs(clean_environment());
         command::passthrough(&mut command)?;
         let deadline = Instant::now() + BOOT_TIMEOUT;
@@ -117,7 +118,7 @@ impl Machine {
     /// Process 1, in the computer's numbers; `None` when the machine is off.
     pub fn init_pid(&self) -> Option<i32> {
         let text = fs::read_to_string(self.pid_file()).ok()?;
-        let pid = text.strip_suffix('\n')?.parse().ok()?;
+        let pid = text.parse().ok()?;
         // A number may have been given to another process since: only ours carries the label.
         let process = processes::read(pid)?;
         (process.is_alive() && process.arguments.iter().any(|argument| *argument == self.label())).then_some(pid)

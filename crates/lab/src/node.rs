@@ -105,7 +105,8 @@ fn containerd() -> String {
         r#"version = 3
 root = "/var/lib/containerd"
 state = "/run/containerd"
-disabled_plugins = ["io.containerd.nri.v1.nri"]
+# opt would make /opt/containerd.
+disabled_plugins = ["io.containerd.nri.v1.nri", "io.containerd.internal.v1.opt"]
 [grpc]
 address = "{CONTAINERD}"
 [plugins."io.containerd.cri.v1.images".pinned_images]

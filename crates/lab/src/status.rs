@@ -10,12 +10,12 @@ use crate::machine::Machine;
 use crate::processes::Process;
 
 impl Lab {
-    /// Prints the lab's machines with what runs on them and whether their cables are plugged in, then what Kubernetes says.
-    pub fn print_status(&self) -> Result<()> {
+    /// The lab's machines with what runs on them and whether their cables are plugged in, then what Kubernetes says.
+    pub fn status(&self) -> Result<String> {
         let state = self.state()?;
-        println!("lab {}: {} nodes, state in {}", self.name(), state.nodes, self.state_dir().display());
+        let mut text = format!("lab {}: {} nodes, state in {}\n", self.name(), state.nodes, self.state_dir().display());
         let ready = self.ready_nodes();
-        println!("  {:<8} {:<8} {:<8} {:<8} programs", "machine", "power", "cable", "Ready");
+        text += &row("machine", "power", "cable", "Ready", "programs");
         for name in self.nodes()?.iter().map(String::as_str).chain(["cp"]) {
             let machine = self.machine(name)?;
             let ready = match (&ready, name) {
@@ -24,15 +24,15 @@ impl Lab {
                 (Ok(_), _) => "no",
                 (Err(_), _) => "?",
             };
-            println!("  {name:<8} {:<8} {:<8} {ready:<8} {}", power(&machine), self.cable(name), programs(&machine));
+            text += &row(name, power(&machine), self.cable(name), ready, &programs(&machine));
         }
         let services = ["get", "services", "--all-namespaces", "--field-selector", "spec.type=LoadBalancer"];
-        match self.kubectl(&services) {
-            Ok(table) if !table.trim().is_empty() => print!("\n{table}"),
-            Ok(_) => println!("\nno Service of type LoadBalancer"),
-            Err(error) => println!("\nthe API server does not answer: {error:#}"),
-        }
-        Ok(())
+        text += &match self.kubectl(&services) {
+            Ok(table) if !table.trim().is_empty() => format!("\n{table}"),
+            Ok(_) => "\nno Service of type LoadBalancer\n".to_owned(),
+            Err(error) => format!("\nthe API server does not answer: {error:#}\n"),
+        };
+        Ok(text)
     }
 
     /// Whether eth0 has a carrier.
@@ -44,6 +44,10 @@ impl Lab {
             Err(_) => "-",
         }
     }
+}
+
+fn row(machine: &str, power: &str, cable: &str, ready: &str, programs: &str) -> String {
+    format!("  {machine:<8} {power:<8} {cable:<8} {ready:<8} {programs}\n")
 }
 
 fn power(machine: &Machine) -> &'static str {

@@ -11,7 +11,7 @@ use crate::command::last_lines;
 use crate::image::{Image, write_archive};
 use crate::lab::{Lab, LabState, node_name};
 use crate::steps::{Note, step};
-use crate::{control_plane, down, network, node, packages, pki, repository, tools};
+use crate::{control_plane, down, limits, network, node, packages, pki, repository, tools};
 
 /// The image of the echo server.
 pub const ECHO_IMAGE: &str = "docker.io/lab/echo:1";
@@ -42,6 +42,8 @@ impl Lab {
             self.name(),
             left.join("\n  ")
         );
+
+        limits::ensure_inotify_instances(nodes)?;
 
         let start = Instant::now();
         let tools = tools::ensure_built()?;

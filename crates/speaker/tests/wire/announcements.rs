@@ -59,6 +59,22 @@ fn addresses_are_announced_in_a_burst_of_four() {
 }
 
 #[test]
+fn another_address_does_not_repeat_the_announcements_of_the_first() {
+    let mut scene = Scene::new();
+    let burst = |scene: &mut Scene, ip: &str| {
+        let wanted = Frame::Arp(ArpFrame::gratuitous_request(ip.parse().unwrap(), mac(2)));
+        (0..4).flat_map(|_| scene.neighbour.until("the burst", |frame| *frame == wanted).1).collect::<Vec<_>>()
+    };
+    scene.speaker.own(&[VIP4]);
+    burst(&mut scene, VIP4);
+    scene.speaker.own(&[VIP4, "192.0.2.11"]);
+    let meanwhile = burst(&mut scene, "192.0.2.11");
+    // The last frame of the first burst is a reply, which comes after the request that was waited for.
+    let repeated = Frame::Arp(ArpFrame::gratuitous_request(VIP4.parse().unwrap(), mac(2)));
+    assert!(!meanwhile.contains(&repeated), "{meanwhile:?}");
+}
+
+#[test]
 fn thousand_addresses_are_announced_within_half_a_second() {
     let mut scene = Scene::new();
     let addresses: Vec<String> = (0..1000).map(|n| format!("198.18.{}.{}", n / 250, n % 250 + 1)).collect();

@@ -141,6 +141,12 @@ impl Host {
         run(&format!("nsenter --net=/run/netns/{} {command}", self.namespace))
     }
 
+    /// How many packet sockets there are in the host.
+    pub(crate) fn packet_sockets(&self) -> usize {
+        let table = self.run("cat /proc/net/packet");
+        table.lines().count() - 1 // the heading
+    }
+
     /// Makes the host's kernel look for `ip` on the segment.
     pub(crate) fn send_datagram(&self, ip: &str) {
         let ip: IpAddr = ip.parse().expect("an address");

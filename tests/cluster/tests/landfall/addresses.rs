@@ -46,7 +46,8 @@ fn what_a_service_asks_for_is_what_it_gets() -> Result<()> {
         assert!(warnings[0].contains("metallb.universe.tf/address-pool"), "{warnings:?}");
 
         // It was applied with the others, which all have been served.
-        let other = scene.service("other-class").object()?;
+        let how = ["service", "other-class", "--namespace", &scene.namespace, "--show-managed-fields"];
+        let other = scene.lab.get(&how)?;
         assert_eq!(other["status"], json!({"loadBalancer": {}}));
         assert_eq!(other["metadata"]["managedFields"].as_array().map(Vec::len), Some(1), "only kubectl wrote to it");
         Ok(())
@@ -111,8 +112,12 @@ const PAUSE: Duration = Duration::from_millis(30);
 #[test]
 fn a_deleted_services_address_is_not_answered_after_a_second_and_goes_to_the_next() -> Result<()> {
     with_landfall("deleted", |scene| {
-        scene.apply(&[pool("deleted", &["172.30.0.147/32"]), advertisement("deleted", json!({}))])?;
-        scene.apply(&[service("old", json!({}))])?;
+        scene.start(&[
+            pool("deleted", &["172.30.0.147/32"]),
+            advertisement("deleted", json!({})),
+            pods(1, &["8080"], None),
+            service("old", json!({})),
+        ])?;
         let ip = scene.service("old").wait_for_address()?;
         let node = scene.service("old").wait_for_announcer()?;
         assert!(who_has(&scene.lab, "eth0", ip)?.is_one_answerer(&scene.lab.node_mac(&node, "eth0")?));

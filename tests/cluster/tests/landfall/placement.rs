@@ -51,9 +51,10 @@ fn an_advertisement_for_an_interface_is_announced_on_that_interface_only() -> Re
 #[test]
 fn an_interface_that_does_not_exist_is_announced_nowhere_and_said_in_an_event() -> Result<()> {
     with_landfall("nowhere", |scene| {
-        scene.apply(&[
+        scene.start(&[
             pool("nowhere", &["172.30.0.210/32"]),
             advertisement("nowhere", json!({"interfaces": ["eth9"]})),
+            pods(1, &["8080"], None),
             service("silent", json!({})),
         ])?;
         let service = scene.service("silent");
@@ -71,9 +72,10 @@ fn an_interface_that_does_not_exist_is_announced_nowhere_and_said_in_an_event() 
 fn node_selectors_and_the_exclude_label_decide_which_node_answers() -> Result<()> {
     with_landfall("nodes", |scene| {
         let on = |node: &str| json!({"nodeSelectors": [{"matchLabels": {"kubernetes.io/hostname": node}}]});
-        scene.apply(&[
+        scene.start(&[
             pool("nodes", &["172.30.0.211/32"]),
             advertisement("nodes", on("n2")),
+            pods(1, &["8080"], None),
             service("moving", json!({})),
         ])?;
         let service = scene.service("moving");
@@ -95,9 +97,10 @@ fn node_selectors_and_the_exclude_label_decide_which_node_answers() -> Result<()
 #[test]
 fn a_node_with_the_exclude_label_hands_over_and_has_its_services_back_without_it() -> Result<()> {
     with_landfall("excluded", |scene| {
-        scene.apply(&[
+        scene.start(&[
             pool("excluded", &["172.30.0.213/32"]),
             advertisement("excluded", json!({})),
+            pods(1, &["8080"], None),
             service("homed", json!({})),
         ])?;
         let service = scene.service("homed");
