@@ -1,7 +1,7 @@
 //! Bringing a lab up: network, control plane, nodes, until every node is Ready.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -48,7 +48,7 @@ impl Lab {
         let start = Instant::now();
         let tools = tools::ensure_built()?;
         println!("lab {}: {nodes} nodes", self.name());
-        let images = step("images", |note| build_images(note))?;
+        let images = step("images", build_images)?;
         fs::create_dir_all(self.state_dir())?;
         let guest = self.state_dir().join("guest");
         fs::copy(repository::build_static("landfall-lab-guest")?, &guest)?; // a rebuild must not change a running lab's
@@ -73,7 +73,7 @@ impl Lab {
         Ok(())
     }
 
-    fn start_machines(&self, nodes: usize, images: &PathBuf) -> Result<()> {
+    fn start_machines(&self, nodes: usize, images: &Path) -> Result<()> {
         step("network", |_| {
             for machine in (1..=nodes).map(node_name).chain(["cp".to_owned()]) {
                 self.machine(&machine)?.create_dirs()?;

@@ -143,7 +143,7 @@ fn a_second_lab_lives_beside_the_first_and_leaves_nothing() {
 }
 
 /// What a lab could leave on the computer: links, mounts, namespaces, and folders where programs of a cluster keep state.
-/// Without what other labs' names are in: people use them meanwhile.
+/// Without other people's namespaces and labs: they come and go meanwhile.
 fn traces() -> BTreeSet<String> {
     let links = output(Command::new("ip").args(["-o", "link"])).unwrap();
     let link_name = |line: &str| line.split(": ").nth(1).map(|name| format!("link {name}"));
@@ -158,7 +158,7 @@ fn traces() -> BTreeSet<String> {
         found.extend(entries.map(|entry| entry.path().display().to_string()));
     }
     let others = |trace: &String| {
-        ["/lf-", "/landfall-lab/"].iter().any(|part| trace.contains(part)) && !trace.contains("second")
+        ["/run/netns/", "/landfall-lab/"].iter().any(|dir| trace.contains(dir)) && !trace.contains("second")
     };
     found.retain(|trace| !others(trace));
     found
