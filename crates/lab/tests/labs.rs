@@ -1,6 +1,8 @@
 //! What the lab promises, on real clusters. `cargo lab test` runs these (`--ignored`, one at a time) with a three-node lab
 //! up, which LANDFALL_LAB names; a plain `cargo test` leaves them out, because they start a cluster and break nodes.
 
+#![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::IpAddr;

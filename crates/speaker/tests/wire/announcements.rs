@@ -69,7 +69,6 @@ fn another_address_does_not_repeat_the_announcements_of_the_first() {
     burst(&mut scene, VIP4);
     scene.speaker.own(&[VIP4, "192.0.2.11"]);
     let meanwhile = burst(&mut scene, "192.0.2.11");
-    // The last frame of the first burst is a reply, which comes after the request that was waited for.
     let repeated = Frame::Arp(ArpFrame::gratuitous_request(VIP4.parse().unwrap(), mac(2)));
     assert!(!meanwhile.contains(&repeated), "{meanwhile:?}");
 }
