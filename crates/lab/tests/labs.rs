@@ -95,10 +95,10 @@ fn a_node_is_silent_or_not_as_its_fault_says_and_comes_back() {
 
     for (fault, expected) in [
         (Fault::CablePull, vec![]),
-        (Fault::Freeze, vec![mac.clone()]), // its kernel goes on
+        (Fault::Freeze, vec!std::slice::from_ref(&mac)), // its kernel goes on
         (Fault::PowerOff, vec![]),
     ] {
-        assert_eq!(answers(), [mac.clone()], "before {fault:?}");
+        assert_eq!(answers(), std::slice::from_ref(&mac), "before {fault:?}");
         let capture = lab.capture("client", "eth0", "arp and ether src not 02:1f:ac:1e:00:64").unwrap();
         lab.fault(node, fault).unwrap();
         assert_eq!(answers(), expected, "{fault:?}");
