@@ -95,7 +95,7 @@ fn a_node_is_silent_or_not_as_its_fault_says_and_comes_back() {
 
     for (fault, expected) in [
         (Fault::CablePull, vec![]),
-        (Fault::Freeze, vec!std::slice::from_ref(&mac)), // its kernel goes on
+        (Fault::Freeze, vec![mac.clone()]), // its kernel goes on
         (Fault::PowerOff, vec![]),
     ] {
         assert_eq!(answers(), std::slice::from_ref(&mac), "before {fault:?}");

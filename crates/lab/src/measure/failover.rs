@@ -107,12 +107,14 @@ impl Failover {
                 Summary::of("probes_lost", "probes", &values(|run| run.outage.lost as f64))?,
                 Summary::of("unrecovered_runs", "runs", &[unrecovered as f64])?,
             ],
-            method: vec![format!(
-                "Longest silence seen by a client that sends a UDP datagram every {} ms; the Pod is on another node than \
-                 the one that breaks. {} after the fault at least are watched.",
-                INTERVAL.as_millis(),
-                seconds(self.watched())
-            )],
+            method: vec![
+                format!(
+                    "Longest silence seen by a client that sends a UDP datagram every {} ms, {} s or longer after the fault.",
+                    INTERVAL.as_millis(),
+                    self.watched().as_secs()
+                ),
+                "The Service's one Pod is on another node than the one that breaks.".into(),
+            ],
         })
     }
 
@@ -297,8 +299,4 @@ fn on(pod: &Pod, node: &str) -> bool {
 fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
     conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
-}
-
-fn seconds(duration: Duration) -> String {
-    format!("{} s", duration.as_secs())
 }

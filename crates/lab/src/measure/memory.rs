@@ -71,7 +71,7 @@ impl Memory {
             speaker_mb.extend(sizes(bench, &speakers).await?);
         }
         Ok(Report {
-            title: format!("memory of {}, {} Services beside the users' own", bench.installed.place(), self.existing),
+            title: format!("memory of {}, idle, {} Services made for it", bench.installed.place(), self.existing),
             figures: vec![
                 Summary::of("speaker_rss_mb", "MB", &speaker_mb)?,
                 Summary::of("controller_rss_mb", "MB", &controller_mb)?,
@@ -79,8 +79,7 @@ impl Memory {
             ],
             method: vec![
                 format!(
-                    "VmRSS of all processes in the containers of {} speaker and {} controller Pods, {} samples each, \
-                     {} s after they were ready.",
+                    "VmRSS of the processes in {} speaker and {} controller Pods, {} samples each, {} s after they were ready.",
                     speakers.len(),
                     controllers.len(),
                     self.samples,
