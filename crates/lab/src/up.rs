@@ -21,7 +21,8 @@ const READY_TIMEOUT: Duration = Duration::from_secs(300);
 const POLL: Duration = Duration::from_millis(500);
 
 impl Lab {
-    /// Brings the lab up with `nodes` nodes, or says that it is up already. Without Landfall in it.
+    /// Brings the lab up with `nodes` nodes, or says that it is up already; nodes that are off are started, and a lab whose
+    /// control plane is off is made anew. Without Landfall in it.
     /// # Errors
     /// What is missing on this computer, or which program of the cluster failed, with the end of its log. What was
     /// started stays, to be looked at; `down` clears it.
@@ -33,7 +34,11 @@ impl Lab {
         );
         packages::ensure_installed()?;
         if let Ok(state) = self.state() {
-            return self.already_up(&state, nodes);
+            if self.machine("cp")?.init_pid().is_some() {
+                return self.already_up(&state, nodes);
+            }
+            println!("lab {}: its control plane is off (a restart of the computer?); starting anew", self.name());
+            self.down()?;
         }
         let left = down::leftovers(self.name());
         ensure!(
@@ -66,6 +71,16 @@ impl Lab {
             state.nodes,
             self.name()
         );
+        for node in self.nodes()? {
+            if self.machine(&node)?.init_pid().is_none() {
+                step(&node, |note| {
+                    note.set("it is off; starting it");
+                    self.heal(&node)?;
+                    note.set("was off; is on");
+                    Ok(())
+                })?;
+            }
+        }
         self.wait_until_ready(&self.nodes()?, &Note::default(), Duration::from_secs(30)).with_context(|| {
             format!("lab {} was started before, but does not work; see `cargo lab status`", self.name())
         })?;
