@@ -14,11 +14,13 @@ use super::bench::Bench;
 use super::damage::blocking;
 use super::installed::Part;
 use super::statistics::{Report, Summary};
+use super::wait::wait_for;
 use super::{latency, pods, say};
 
 /// Start-up allocations are given back, and first lists forgotten, within seconds.
 const IDLE: Duration = Duration::from_secs(20);
 const INTERVAL: Duration = Duration::from_secs(2);
+const TOLD: Duration = Duration::from_secs(60);
 
 /// Resident memory of the controller and the speakers, idle, and the size of the image.
 ///
@@ -54,7 +56,11 @@ impl Memory {
             }
             None => {
                 let all: Vec<&Pod> = controllers.iter().chain(&speakers).collect();
-                let images = image_sizes(bench, &all).await?;
+                // A kubelet tells its images with its node's status, some seconds after the first Pod runs.
+                let images = wait_for("size of the image in a Node's status", TOLD, INTERVAL, async || {
+                    image_sizes(bench, &all).await.map(Some)
+                })
+                .await?;
                 let names: Vec<&str> = images.keys().map(String::as_str).collect();
                 let octets: i64 = images.values().sum();
                 (octets as f64 / 1e6, format!("as the container runtime tells Kubernetes, of {}", names.join(" and ")))
