@@ -51,7 +51,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     probes::serve(settings.probe_address, health, Arc::new(registry), shutdown.clone()).await?;
     let (to_model, mut events) = mpsc::channel(CHANNEL_BOUND);
     let _watches = watch::start(&client, &settings.namespace, settings.lb_class.as_deref(), &to_model);
-    let writer = Writer::new(client, settings.namespace, recorder);
+    let writer = Writer::new(client, settings.namespace, recorder.clone());
 
     let mut model = Model::default();
     let mut writes: JoinSet<(Write, Written)> = JoinSet::new();
@@ -66,6 +66,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
                 (write, how)
             });
         }
+        recorder.give_way(!writes.is_empty());
         let due = model.next_due().map(tokio::time::Instant::from_std);
         let wait = async {
             match due {

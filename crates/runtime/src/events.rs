@@ -12,17 +12,20 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tracing::{debug, warn};
 
-/// Events that wait to be sent: one for each Service of a thousand that get their address at once, and some more.
+/// Events that wait to be sent: one for each of ten thousand Services that get their addresses at once, and some more.
 /// What overflows is dropped and counted: an event is a courtesy, the object's condition is the record.
-const QUEUE_BOUND: usize = 4096;
+const QUEUE_BOUND: usize = 12_000;
 
 /// Tries to send one event, and how long each may take.
 const TRIES: u32 = 3;
 const TRY_TIMEOUT: Duration = Duration::from_secs(10);
 const PAUSE_BETWEEN_TRIES: Duration = Duration::from_secs(1);
+
+/// How often an event is sent while more urgent writes are under way (see [`Recorder::give_way`]).
+const PAUSE_GIVING_WAY: Duration = Duration::from_millis(200);
 
 /// The longest name of an object (RFC 1123 subdomain).
 const MAX_NAME: usize = 253;
@@ -119,15 +122,17 @@ impl Event {
 /// Takes events from any task without ever making it wait. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Recorder {
-    queue: mpsc::Sender<Event>,
+    queue: mpsc::Sender<(Event, Timestamp)>,
     dropped: Counter,
+    gives_way: watch::Sender<bool>,
 }
 
 impl Recorder {
     /// A recorder and the queue it fills: for [`Recorder::start`], and for tests that want to see the events.
-    pub fn with_queue(bound: usize) -> (Self, mpsc::Receiver<Event>) {
+    /// With each event comes the time when it was recorded.
+    pub fn with_queue(bound: usize) -> (Self, mpsc::Receiver<(Event, Timestamp)>) {
         let (queue, events) = mpsc::channel(bound);
-        (Self { queue, dropped: Counter::default() }, events)
+        (Self { queue, dropped: Counter::default(), gives_way: watch::Sender::new(false) }, events)
     }
 
     /// Starts the task that sends events, one after the other so that they stay behind the writes that matter.
@@ -139,23 +144,42 @@ impl Recorder {
             "Kubernetes Events that were not sent because too many waited",
             recorder.dropped.clone(),
         );
+        let mut gives_way = recorder.gives_way.subscribe();
         tokio::spawn(async move {
-            while let Some(event) = events.recv().await {
-                let event = event.into_core(component, &instance, Timestamp::now());
+            while let Some((event, at)) = next(&mut events, &mut gives_way).await {
+                let event = event.into_core(component, &instance, at);
                 send(&client, &event).await;
             }
         });
         recorder
     }
 
+    /// Whether writes that matter more are under way: then events wait, but for one now and then. The API server takes
+    /// a hundred or two writes a second; an event for each of a thousand Services that get their addresses would
+    /// nearly double the time until the last one has its own.
+    pub fn give_way(&self, yes: bool) {
+        self.gives_way.send_if_modified(|gives_way| std::mem::replace(gives_way, yes) != yes);
+    }
+
     /// Queues one event. When the queue is full it is dropped and counted.
     pub fn record(&self, event: Event) {
-        if let Err(mpsc::error::TrySendError::Full(event)) = self.queue.try_send(event)
+        if let Err(mpsc::error::TrySendError::Full((event, _))) = self.queue.try_send((event, Timestamp::now()))
             && self.dropped.inc() == 0
         {
             warn!(reason = event.reason, object = event.about.name, "too many events wait, some are dropped");
         }
     }
+}
+
+/// The next event once it is its turn; `None` when the recorder is gone and all is sent.
+async fn next(
+    events: &mut mpsc::Receiver<(Event, Timestamp)>,
+    gives_way: &mut watch::Receiver<bool>,
+) -> Option<(Event, Timestamp)> {
+    let next = events.recv().await;
+    // An error says that the recorder is gone; what it queued is sent all the same.
+    let _ = tokio::time::timeout(PAUSE_GIVING_WAY, gives_way.wait_for(|gives_way| !gives_way)).await;
+    next
 }
 
 /// Sends one event; an event that cannot be sent is given up after a few tries.
@@ -241,6 +265,23 @@ mod tests {
         assert_eq!((core.type_.as_deref(), core.count), (Some("Normal"), Some(1)));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn events_give_way_to_writes_that_matter_more_but_do_not_starve() {
+        let (recorder, mut events) = Recorder::with_queue(9);
+        let mut gives_way = recorder.gives_way.subscribe();
+        (0..3).for_each(|_| recorder.record(event()));
+        let start = tokio::time::Instant::now();
+        let mut waited = async || {
+            next(&mut events, &mut gives_way).await.expect("an event");
+            start.elapsed()
+        };
+        assert_eq!(waited().await, Duration::ZERO);
+        recorder.give_way(true);
+        assert_eq!(waited().await, PAUSE_GIVING_WAY);
+        recorder.give_way(false);
+        assert_eq!(waited().await, PAUSE_GIVING_WAY, "nothing to wait for");
+    }
+
     #[tokio::test]
     async fn a_full_queue_drops_and_counts_and_never_blocks() {
         let (recorder, mut events) = Recorder::with_queue(1);
@@ -248,6 +289,6 @@ mod tests {
         recorder.record(event());
         recorder.record(event());
         assert_eq!(recorder.dropped.get(), 2);
-        assert_eq!(events.recv().await, Some(event()));
+        assert_eq!(events.recv().await.map(|(event, _)| event), Some(event()));
     }
 }
