@@ -21,8 +21,11 @@ pub const ALLOW_SHARED_IP: Key =
 /// Written by the controller: the name of the pool that the Service's address came from.
 /// Its legacy spelling is neither read nor removed.
 pub const IP_ALLOCATED_FROM_POOL: &str = "metallb.io/ip-allocated-from-pool";
-/// Written by the controller where a placement must survive: the node that is to answer for the Service.
+/// Written by the controller when it gives an address: the node that is to answer for the Service while it can.
 pub const NODE: &str = "landfall.io/node";
+
+/// On an IPAddressPool: how many of its addresses the Services of one namespace may hold together.
+pub const MAX_ADDRESSES_PER_NAMESPACE: &str = "landfall.io/max-addresses-per-namespace";
 
 /// An annotation of MetalLB under its current and its legacy key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

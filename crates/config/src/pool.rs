@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use landfall_api::annotations::MAX_ADDRESSES_PER_NAMESPACE;
 use landfall_api::{IPAddressPool, ServiceAllocation};
 
 use crate::problem::{Problem, Problems};
@@ -24,6 +25,9 @@ pub struct Pool {
     pub avoid_buggy_ips: bool,
     /// Who may have an address from here; `None` is everybody.
     pub allocation: Option<Allocation>,
+    /// How many addresses the Services of one namespace may hold together; `None`: any number. The annotation
+    /// `landfall.io/max-addresses-per-namespace`.
+    pub max_per_namespace: Option<u64>,
 }
 
 /// What `spec.serviceAllocation` means.
@@ -99,12 +103,19 @@ impl Pool {
             }
         }
         let allocation = spec.service_allocation.as_ref().map(|given| Allocation::read(given, &mut problems));
+        let annotations = object.metadata.annotations.as_ref();
+        let max_per_namespace = annotations.and_then(|all| all.get(MAX_ADDRESSES_PER_NAMESPACE)).and_then(|text| {
+            let what = "a quota is a whole number, 0 or more; remove the annotation for no quota";
+            let field = || format!("metadata.annotations[{MAX_ADDRESSES_PER_NAMESPACE}]");
+            text.trim().parse().map_err(|_| problems.add(field(), text, what)).ok()
+        });
         Self {
             labels: object.metadata.labels.clone().unwrap_or_default(),
             ranges,
             auto_assign: spec.auto_assign,
             avoid_buggy_ips: spec.avoid_buggy_ips,
             allocation,
+            max_per_namespace,
             name,
         }
     }

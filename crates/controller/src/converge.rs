@@ -12,12 +12,14 @@ use landfall_runtime::events::Kind;
 use crate::service::{Policy, Service};
 
 /// What a Service should have.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outcome {
     /// The addresses in `status.loadBalancer.ingress`, IPv4 first; `None` leaves the status as it stands.
     pub ingress: Option<Vec<IpAddr>>,
     /// The pool they are from.
     pub pool: Option<String>,
+    /// The node that is to answer for them: [`converge`] leaves it as it stands, [`placement`](crate::placement) decides.
+    pub node: Option<String>,
     /// The condition `landfall.io/AddressAllocated`; `None`: the Service is not ours (any more), and carries none.
     pub verdict: Option<Verdict>,
     /// What to say about the change, should there be one.
@@ -63,7 +65,8 @@ pub fn converge(
     let mut decision = Decision { key, service, in_force, ipam, events: Vec::new() };
     let outcome = decision.decide(namespace_labels);
     let events = std::mem::take(&mut decision.events);
-    Outcome { events: events.into_iter().chain(outcome.events).collect(), ..outcome }
+    let node = service.placed.clone().filter(|_| outcome.ingress.is_none() || outcome.pool.is_some());
+    Outcome { node, events: events.into_iter().chain(outcome.events).collect(), ..outcome }
 }
 
 struct Decision<'a> {
@@ -79,7 +82,7 @@ impl Decision<'_> {
         let service = self.service;
         if !service.wanted {
             self.ipam.release(self.key);
-            return Outcome { ingress: Some(vec![]), pool: None, verdict: None, events: vec![] };
+            return Outcome { ingress: Some(vec![]), ..Outcome::default() };
         }
         let families = match service.families() {
             Ok(families) => families,
@@ -161,8 +164,12 @@ impl Decision<'_> {
         Keep::Held(held)
     }
 
-    /// A dual-stack Service that holds one address gets the second when there is one.
+    /// A dual-stack Service that holds one address gets the second when there is one; unless it asks for just the one
+    /// that it has: with a second it would not have what it asks for.
     fn complete(&mut self, held: Assignment, wish: &Request<'_>) -> Outcome {
+        if !wish.ips.is_empty() {
+            return self.allocated(held, None);
+        }
         let (Families::Dual { .. }, [only]) = (wish.families, &held.ips[..]) else { return self.allocated(held, None) };
         match self.ipam.add_family(self.in_force.config, wish, *only) {
             Ok(both) => {
@@ -205,7 +212,7 @@ impl Decision<'_> {
             ingress: Some(given.ips),
             pool: Some(given.pool),
             verdict: Some(Verdict { allocated: true, reason: "Allocated", message }),
-            events: vec![],
+            ..Outcome::default()
         }
     }
 
@@ -214,9 +221,9 @@ impl Decision<'_> {
         self.deprecations();
         Outcome {
             ingress: Some(vec![]),
-            pool: None,
             verdict: Some(Verdict { allocated: false, reason, message }),
             events: vec![(Kind::Warning, event.0, event.1)],
+            ..Outcome::default()
         }
     }
 
@@ -226,6 +233,7 @@ impl Decision<'_> {
             pool: Some(held.pool.clone()),
             verdict: Some(Verdict { allocated: true, reason: INVALID_REQUEST, message: message.clone() }),
             events: vec![(Kind::Warning, "LoadBalancerFailed", message)],
+            ..Outcome::default()
         }
     }
 
@@ -235,10 +243,10 @@ impl Decision<'_> {
                        configuration cannot be read; see the condition Accepted of the IPAddressPools"
             .to_owned();
         Outcome {
-            ingress: None,
             pool: self.service.allocated_from.clone(),
             verdict: Some(Verdict { allocated: true, reason: CONFIGURATION_INVALID, message: message.clone() }),
             events: vec![(Kind::Warning, CONFIGURATION_INVALID, message)],
+            ..Outcome::default()
         }
     }
 
@@ -272,9 +280,16 @@ enum Keep {
     Untouched(Outcome),
 }
 
-/// Enters in the books what the Service's status holds, if it may: done for every Service before any is given a new
-/// address, so that nobody is given what another holds.
-pub fn adopt(key: &ServiceKey, service: &Service, config: &Config, namespace_labels: &Labels, ipam: &mut Ipam) {
+/// Enters in the books what the Service holds, if it may, on the terms that it names now: done for every Service before
+/// any is given a new address, so that nobody is given what another holds, or will not share any more.
+pub fn adopt(
+    key: &ServiceKey,
+    service: &Service,
+    current: &[IpAddr],
+    config: &Config,
+    namespace_labels: &Labels,
+    ipam: &mut Ipam,
+) {
     let (true, Ok(families)) = (service.wanted, service.families()) else { return };
     let wish = Request {
         service: key,
@@ -286,9 +301,8 @@ pub fn adopt(key: &ServiceKey, service: &Service, config: &Config, namespace_lab
         sharing: service.sharing.as_ref(),
         ports: &service.ports,
     };
-    let current = service.ingress_ips();
     if !current.is_empty() {
         // Why one may not keep its addresses is said when its turn to converge comes.
-        let _ = ipam.assign(config, &wish, &current);
+        let _ = ipam.assign(config, &wish, current);
     }
 }

@@ -3,9 +3,11 @@
 //! [`watch`] reads the cluster into [`watch::Event`]s, [`model`] decides ([`converge`] for one Service, [`report`] for the
 //! configuration objects) and [`write`] sends the patches. Only `watch`, `write` and `run` await.
 
+pub mod contest;
 pub mod converge;
 pub mod model;
 pub mod patch;
+pub mod placement;
 pub mod queue;
 pub mod report;
 mod run;

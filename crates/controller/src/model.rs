@@ -4,6 +4,7 @@
 //! is complete and every address that a Service holds is entered in the books.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -15,7 +16,9 @@ use landfall_runtime::table::Table;
 use landfall_runtime::watch::Change;
 use serde_json::Value;
 
+use crate::contest::Contests;
 use crate::converge::{InForce, Outcome, adopt, converge};
+use crate::placement::{self, Node, Place, Placements};
 use crate::queue::Queue;
 use crate::report::{Kind, Standing};
 use crate::service::Service;
@@ -71,6 +74,7 @@ pub enum Written {
 pub struct Model {
     services: Table<ServiceKey, Service>,
     namespaces: Table<String, Labels>,
+    nodes: Table<String, Node>,
     pools: Table<String, IPAddressPool>,
     advertisements: Table<String, L2Advertisement>,
     kept: BTreeMap<Kind, Table<String, Standing>>,
@@ -80,6 +84,10 @@ pub struct Model {
     queue: Queue,
     /// Services that want more than they have: looked at again when somebody gives something back.
     waiting: BTreeSet<ServiceKey>,
+    placements: Placements,
+    /// Services with an address and without a placement, because no node may answer for them.
+    unplaced: BTreeMap<ServiceKey, Place>,
+    contests: Contests,
     /// What is still to be said of Services whose write failed.
     unsaid: BTreeMap<ServiceKey, Vec<events::Event>>,
     /// When the objects' status is to be compared with what we know.
@@ -102,6 +110,10 @@ impl Model {
                 if !self.namespaces.apply(change).is_empty() && self.ready {
                     self.queue_all();
                 }
+                false
+            }
+            Event::Node(change) => {
+                self.apply_node(change);
                 false
             }
             Event::Pool(change) => !self.pools.apply(change).is_empty() && self.reload(now),
@@ -127,6 +139,9 @@ impl Model {
         if !self.ready {
             return None;
         }
+        for key in self.contests.due(now.instant) {
+            self.queue.push(key);
+        }
         while let Some(key) = self.queue.pop(now.instant) {
             if let Some(write) = self.decide(&key, now) {
                 self.queue.started(&key);
@@ -147,7 +162,7 @@ impl Model {
     /// When [`next`](Self::next) is to be asked again, though nothing has changed.
     pub fn next_due(&self) -> Option<Instant> {
         let report = self.report_due.filter(|_| !self.reporting);
-        report.into_iter().chain(self.queue.next_due()).min()
+        report.into_iter().chain(self.queue.next_due()).chain(self.contests.next_due()).min()
     }
 
     /// How many writes of Services are under way.
@@ -196,13 +211,30 @@ impl Model {
             if after.map(|after| &after.uid) != before.as_ref().map(|before| &before.uid) {
                 // New, gone, or another one of the same name, which inherits nothing.
                 self.release(&key, now);
+            } else if let (Some(after), Some(before)) = (after, &before)
+                && let Some(manager) = &after.foreign_writer
+                && after.ingress != before.ingress
+                && !self.ipam.held(&key).is_empty()
+                && !same(self.ipam.held(&key), &after.ingress_ips())
+            {
+                self.contests.overwritten(&key, manager, now);
             }
-            let terms = |service: &Service| (service.ports.clone(), service.sharing.clone());
-            if before.as_ref().map(terms) != self.services.get(&key).map(terms) {
-                // Sharers may fit now.
+            self.readopt(&key);
+            self.queue.push(&key);
+        }
+    }
+
+    /// What a Service holds it holds on its new terms at once, before anybody else's turn to decide comes.
+    fn readopt(&mut self, key: &ServiceKey) {
+        let held = self.ipam.held(key).to_vec();
+        if let (false, Some(service), Some(config)) = (held.is_empty(), self.services.get(key), self.loader.config()) {
+            let no_labels = Labels::new();
+            let labels = self.namespaces.get(&key.namespace).unwrap_or(&no_labels);
+            let given_up = self.ipam.given_up();
+            adopt(key, service, &held, config, labels, &mut self.ipam);
+            if self.ipam.given_up() != given_up {
                 self.wake();
             }
-            self.queue.push(&key);
         }
     }
 
@@ -212,45 +244,58 @@ impl Model {
             self.waiting.remove(key);
             self.unsaid.remove(key);
             self.queue.forget(key);
+            self.contests.forget(key);
             return None;
         };
+        if let Some(contested) = self.contests.outcome(key, service, now.instant) {
+            return contested.and_then(|outcome| self.write(key, outcome, now));
+        }
         let no_labels = Labels::new();
         let namespace_labels = self.namespaces.get(&key.namespace).unwrap_or(&no_labels);
         let no_config = Config::default();
         let in_force =
             InForce { config: self.loader.config().unwrap_or(&no_config), partial: self.loader.is_partial() };
-        let before = self.ipam.held(key).to_vec();
-        let outcome = converge(key, service, in_force, namespace_labels, &mut self.ipam);
+        let (before, given_up) = (self.ipam.held(key).to_vec(), self.ipam.given_up());
+        let mut outcome = converge(key, service, in_force, namespace_labels, &mut self.ipam);
         let wants_more = match (&outcome.verdict, &outcome.ingress) {
             (Some(verdict), Some(ips)) => !verdict.allocated || ips.len() < service.cluster_ips.len(),
             _ => false,
         };
-        let mut events = self.unsaid.remove(key).unwrap_or_default();
-        events.extend(outcome.events.iter().map(|event| status_event::of_service(key, &service.uid, event)));
-        events.dedup();
-        let write = patch::service(service, &outcome, now.wall).map(|patch| Write {
-            target: Target::Service(key.clone()),
-            patch,
-            events,
-            outcome: Some(outcome),
-        });
+        if let Some(ips) = &outcome.ingress {
+            outcome.node = self.place(key, ips, &before);
+        }
+        let write = self.write(key, outcome, now);
         if wants_more {
             self.waiting.insert(key.clone());
         } else {
             self.waiting.remove(key);
         }
-        let after = self.ipam.held(key);
-        let changed = before != after;
-        if before.iter().any(|ip| !after.contains(ip)) {
+        if self.ipam.given_up() != given_up && !before.is_empty() {
             self.wake();
         }
-        if changed {
+        if before != self.ipam.held(key) {
             self.report_soon(now.instant);
         }
         write
     }
 
+    /// The write that turns what stands into `outcome`, if they differ.
+    fn write(&mut self, key: &ServiceKey, outcome: Outcome, now: Now) -> Option<Write> {
+        let service = self.services.get(key)?;
+        let mut events = self.unsaid.remove(key).unwrap_or_default();
+        for event in outcome.events.iter().map(|event| status_event::of_service(key, &service.uid, event)) {
+            // A write that fails again and again is decided again and again, and has the same to say.
+            if !events.contains(&event) {
+                events.push(event);
+            }
+        }
+        let patch = patch::service(service, &outcome, now.wall)?;
+        Some(Write { target: Target::Service(key.clone()), patch, events, outcome: Some(outcome) })
+    }
+
     fn release(&mut self, key: &ServiceKey, now: Instant) {
+        self.placements.remove(key);
+        self.unplaced.remove(key);
         if !self.ipam.release(key).is_empty() {
             self.wake();
             self.report_soon(now);
@@ -259,7 +304,7 @@ impl Model {
 
     fn wake(&mut self) {
         for key in &self.waiting {
-            self.queue.push(key);
+            self.queue.wake(key);
         }
     }
 
@@ -273,6 +318,7 @@ impl Model {
     fn start(&mut self, now: Instant) -> bool {
         self.ready = self.services.is_complete()
             && self.namespaces.is_complete()
+            && self.nodes.is_complete()
             && self.pools.is_complete()
             && self.advertisements.is_complete();
         if !self.ready {
@@ -283,7 +329,12 @@ impl Model {
             let no_labels = Labels::new();
             for (key, service) in self.services.entries() {
                 let labels = self.namespaces.get(&key.namespace).unwrap_or(&no_labels);
-                adopt(key, service, config, labels, &mut self.ipam);
+                adopt(key, service, &service.ingress_ips(), config, labels, &mut self.ipam);
+                if let (Some(node), Some(first)) = (&service.placed, service.ingress_ips().first())
+                    && self.nodes.get(node).is_some()
+                {
+                    self.placements.set(key, *first, node);
+                }
             }
         }
         self.queue_all();
@@ -316,6 +367,12 @@ impl Model {
     }
 }
 
+/// The same addresses, in any order.
+fn same(one: &[IpAddr], other: &[IpAddr]) -> bool {
+    one.iter().collect::<BTreeSet<_>>() == other.iter().collect()
+}
+
+mod places;
 mod reports;
 
 #[cfg(test)]

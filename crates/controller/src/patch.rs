@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 use crate::converge::{Outcome, Verdict};
 use crate::service::Service;
 
+/// Our name in the objects' managedFields.
+pub const FIELD_MANAGER: &str = "landfall-controller";
+
 /// The strategic merge patch for `services/status` that turns what stands into what should stand; `None` when they are
 /// the same, so that nothing is written.
 ///
@@ -24,7 +27,10 @@ pub fn service(service: &Service, outcome: &Outcome, now: Timestamp) -> Option<V
         }
     }
     if service.allocated_from != outcome.pool {
-        patch["metadata"]["annotations"] = json!({ annotations::IP_ALLOCATED_FROM_POOL: outcome.pool });
+        patch["metadata"]["annotations"][annotations::IP_ALLOCATED_FROM_POOL] = json!(outcome.pool);
+    }
+    if service.placed != outcome.node {
+        patch["metadata"]["annotations"][annotations::NODE] = json!(outcome.node);
     }
     match (&outcome.verdict, &service.condition) {
         (None, None) => {}
@@ -51,6 +57,7 @@ pub fn applied(service: &Service, outcome: &Outcome, now: Timestamp) -> Service 
         after.ingress = ips.iter().map(ToString::to_string).collect();
     }
     after.allocated_from.clone_from(&outcome.pool);
+    after.placed.clone_from(&outcome.node);
     after.condition = outcome
         .verdict
         .as_ref()
@@ -99,12 +106,13 @@ mod tests {
         Outcome {
             ingress: Some(ips.iter().map(|ip| ip.parse().expect("an address")).collect()),
             pool: pool.map(str::to_owned),
+            node: pool.map(|_| "n1".to_owned()),
             verdict: verdict.map(|(allocated, message)| Verdict {
                 allocated,
                 reason: "Why",
                 message: message.to_owned(),
             }),
-            events: vec![],
+            ..Outcome::default()
         }
     }
 
@@ -118,7 +126,8 @@ mod tests {
         assert_eq!(
             patch,
             Some(json!({
-                "metadata": {"uid": "u1", "annotations": {"metallb.io/ip-allocated-from-pool": "p"}},
+                "metadata": {"uid": "u1", "annotations": {
+                    "metallb.io/ip-allocated-from-pool": "p", "landfall.io/node": "n1"}},
                 "status": {
                     "loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]},
                     "conditions": [{
@@ -160,7 +169,8 @@ mod tests {
         assert_eq!(
             service(&before, &outcome(&[], None, None), at(99)),
             Some(json!({
-                "metadata": {"uid": "u1", "annotations": {"metallb.io/ip-allocated-from-pool": null}},
+                "metadata": {"uid": "u1", "annotations": {
+                    "metallb.io/ip-allocated-from-pool": null, "landfall.io/node": null}},
                 "status": {
                     "loadBalancer": {"ingress": null},
                     "conditions": [{"$patch": "delete", "type": "landfall.io/AddressAllocated"}]}

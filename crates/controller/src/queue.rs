@@ -39,6 +39,15 @@ impl Queue {
         }
     }
 
+    /// Something happened that may concern the Service. One whose last write failed is looked at anyway, after its pause:
+    /// others' doings must not make it try faster.
+    pub fn wake(&mut self, key: &ServiceKey) {
+        let pauses = self.retries.get(key).is_some_and(|retry| retry.due.is_some());
+        if !pauses || self.in_flight.contains(key) {
+            self.push(key);
+        }
+    }
+
     /// The Service that waits longest.
     pub fn pop(&mut self, now: Instant) -> Option<ServiceKey> {
         let mut due = Vec::new();
@@ -137,6 +146,17 @@ mod tests {
         queue.started(&key("a"));
         queue.succeeded(&key("a"));
         assert_eq!(queue.next_due(), None);
+    }
+
+    #[test]
+    fn others_doings_do_not_shorten_the_pause_after_a_failure() {
+        let (mut queue, now) = (Queue::default(), Instant::now());
+        queue.started(&key("a"));
+        queue.failed(&key("a"), now);
+        queue.wake(&key("a"));
+        assert_eq!(queue.pop(now), None);
+        queue.push(&key("a"));
+        assert_eq!(queue.pop(now), Some(key("a")), "it changed itself");
     }
 
     #[test]

@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ManagedFieldsEntry};
 use landfall_api::{annotations, conditions};
 use landfall_config::Labels;
 use landfall_ipam::{Families, Family, Port, Protocol, ServiceKey, Sharing};
+
+use crate::patch::FIELD_MANAGER;
 
 /// What the controller keeps of a Service.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -40,8 +42,12 @@ pub struct Service {
     pub ingress: Vec<String>,
     /// The pool that `metallb.io/ip-allocated-from-pool` names: written by us.
     pub allocated_from: Option<String>,
+    /// The node that `landfall.io/node` names: written by us.
+    pub placed: Option<String>,
     /// Our condition, as it stands.
     pub condition: Option<Condition>,
+    /// Who else than we wrote `status.loadBalancer` last: the field manager.
+    pub foreign_writer: Option<String>,
 }
 
 /// spec.ipFamilyPolicy
@@ -66,6 +72,8 @@ impl Service {
         let spec = service.spec.unwrap_or_default();
         let annotations = service.metadata.annotations.unwrap_or_default();
         let load_balancer = spec.type_.as_deref() == Some("LoadBalancer");
+        let foreign_writer = foreign_writer(service.metadata.managed_fields.as_deref().unwrap_or_default());
+        let placed = annotations.get(annotations::NODE).cloned();
         let allocated_from = annotations.get(annotations::IP_ALLOCATED_FROM_POOL).cloned();
         // A Service of another class belongs to another load balancer, whatever annotation it carries.
         let ours = load_balancer && spec.load_balancer_class.as_deref() == class;
@@ -111,6 +119,8 @@ impl Service {
                 .filter_map(|ingress| ingress.ip.or(ingress.hostname))
                 .collect(),
             allocated_from,
+            placed,
+            foreign_writer,
             condition: status
                 .conditions
                 .unwrap_or_default()
@@ -178,6 +188,16 @@ impl Service {
             )),
         }
     }
+}
+
+/// Who owns `status.loadBalancer.ingress`, if it is not us. The field has one owner: whoever changed it last.
+fn foreign_writer(managed: &[ManagedFieldsEntry]) -> Option<String> {
+    let writes_ingress = |entry: &&ManagedFieldsEntry| {
+        let fields = entry.fields_v1.as_ref().map(|fields| &fields.0["f:status"]["f:loadBalancer"]["f:ingress"]);
+        fields.is_some_and(|fields| !fields.is_null())
+    };
+    let owner = managed.iter().find(writes_ingress)?.manager.clone()?;
+    (owner != FIELD_MANAGER).then_some(owner)
 }
 
 fn read_port(port: &v1::ServicePort) -> Option<Port> {

@@ -8,19 +8,29 @@ use landfall_api::conditions::ConditionsStatus;
 use landfall_api::{BFDProfile, BGPAdvertisement, Community, IPAddressPool, L2Advertisement, bgp_peer};
 use landfall_config::Labels;
 use landfall_ipam::ServiceKey;
+use landfall_runtime::view;
+use landfall_runtime::view::WithConditions;
 use landfall_runtime::watch::{Change, spawn};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::placement::Node;
 use crate::report::{Kind, Standing};
 use crate::service::Service;
+
+view! {
+    /// A Node.
+    NodeView of v1::Node { status: WithConditions }
+}
 
 /// Something changed in the cluster. The value is `None` where the object is none of our business.
 #[derive(Clone, Debug)]
 pub enum Event {
     /// A Service of any namespace.
     Service(Change<(ServiceKey, Option<Service>)>),
+    /// A Node.
+    Node(Change<(String, Option<Node>)>),
     /// A Namespace's labels.
     Namespace(Change<(String, Option<Labels>)>),
     /// An IPAddressPool of our namespace.
@@ -47,6 +57,16 @@ pub fn start(client: &Client, namespace: &str, class: Option<&str>, to: &mpsc::S
             |namespace| (namespace.name_any(), Some(namespace.metadata.labels.unwrap_or_default())),
             to.clone(),
             Event::Namespace,
+        ),
+        spawn(
+            Api::<NodeView>::all(client.clone()),
+            config(),
+            |node| {
+                let network_unavailable = node.status.is("NetworkUnavailable");
+                (node.name_any(), Some(Node { labels: node.metadata.labels.unwrap_or_default(), network_unavailable }))
+            },
+            to.clone(),
+            Event::Node,
         ),
         spawn(pools, config(), |pool| (pool.name_any(), Some(lean(pool))), to.clone(), Event::Pool),
         spawn(

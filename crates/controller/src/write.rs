@@ -12,10 +12,8 @@ use serde::de::DeserializeOwned;
 use tracing::{debug, info, warn};
 
 use crate::model::{Target, Write, Written};
+use crate::patch::FIELD_MANAGER;
 use crate::report::Kind;
-
-/// Our name in the objects' managedFields.
-pub const FIELD_MANAGER: &str = "landfall-controller";
 
 /// A patch that takes longer counts as failed: it will be decided anew and sent again, which does no harm.
 const TIMEOUT: Duration = Duration::from_secs(10);

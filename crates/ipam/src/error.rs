@@ -88,6 +88,14 @@ pub enum AllocateError {
         /// Who listens on it.
         holder: ServiceKey,
     },
+    /// The addresses asked for would be more than the namespace may hold.
+    #[error("pool {pool}: {why}")]
+    QuotaExceeded {
+        /// The pool that contains the addresses.
+        pool: String,
+        /// What is allowed and what is held.
+        why: PoolRefusal,
+    },
     /// The pool that the Service names has no address for it.
     #[error("no available IPs in pool {pool}: {why}")]
     NoneInPool {
@@ -116,14 +124,15 @@ impl AllocateError {
             Self::RequestedPool { .. } => "AddressNotInRequestedPool",
             Self::NotShared { .. } => "AddressInUse",
             Self::PortInUse { .. } => "PortInUse",
+            Self::QuotaExceeded { why, .. } => why.reason(),
             Self::NoneInPool { why, .. } => why.reason(),
-            Self::NoneInAnyPool { .. } => "NoAddressAvailable",
+            Self::NoneInAnyPool { refused } => reason_of_all(refused),
         }
     }
 }
 
 /// Why one pool has no address for a Service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PoolRefusal {
     /// `autoAssign: false`, and the Service does not ask for it.
     NotAutomatic,
@@ -133,14 +142,39 @@ pub enum PoolRefusal {
     NoFamily(Family),
     /// Every address of the family is taken.
     Full(Family),
+    /// The Services of the namespace hold as many addresses as they may.
+    QuotaExceeded {
+        /// The namespace.
+        namespace: String,
+        /// What it may hold: the pool's annotation `landfall.io/max-addresses-per-namespace`.
+        max: u64,
+        /// What it holds.
+        held: u64,
+    },
 }
 
 impl PoolRefusal {
-    fn reason(self) -> &'static str {
+    fn reason(&self) -> &'static str {
         match self {
             Self::NotForService => "PoolNotForService",
-            Self::NotAutomatic | Self::NoFamily(_) | Self::Full(_) => "NoAddressAvailable",
+            Self::QuotaExceeded { .. } => "QuotaExceeded",
+            Self::NoFamily(_) => "NoAddressOfFamily",
+            Self::NotAutomatic | Self::Full(_) => "NoAddressAvailable",
         }
+    }
+}
+
+/// One word for many refusals: a quota, which somebody can raise; else what the pools that are for the Service have in
+/// common.
+fn reason_of_all(refused: &[(String, PoolRefusal)]) -> &'static str {
+    use PoolRefusal::{Full, NoFamily, NotForService, QuotaExceeded};
+    let any = |is: fn(&PoolRefusal) -> bool| refused.iter().any(|(_, why)| is(why));
+    match () {
+        () if any(|why| matches!(why, QuotaExceeded { .. })) => "QuotaExceeded",
+        () if any(|why| matches!(why, Full(_))) => "NoAddressAvailable",
+        () if any(|why| matches!(why, NoFamily(_))) => "NoAddressOfFamily",
+        () if any(|why| matches!(why, NotForService)) => "PoolNotForService",
+        () => "NoAddressAvailable",
     }
 }
 
@@ -151,6 +185,11 @@ impl fmt::Display for PoolRefusal {
             Self::NotForService => f.write_str("spec.serviceAllocation does not accept the Service"),
             Self::NoFamily(family) => write!(f, "it has no {family} addresses"),
             Self::Full(family) => write!(f, "all its {family} addresses are in use"),
+            Self::QuotaExceeded { namespace, max, held } => write!(
+                f,
+                "Services of namespace {namespace:?} hold {held} of its addresses, and may hold {max}; delete one that is \
+                 not needed, or raise the pool's annotation landfall.io/max-addresses-per-namespace"
+            ),
         }
     }
 }

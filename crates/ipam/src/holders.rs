@@ -20,6 +20,8 @@ pub(crate) struct Holders {
     /// The same addresses as numbers, run-length encoded: its gaps are the free addresses.
     used_v4: RangeInclusiveSet<u128>,
     used_v6: RangeInclusiveSet<u128>,
+    /// How often somebody gave up an address, or came to hold it on other terms.
+    given_up: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -46,6 +48,14 @@ impl Holders {
         self.by_ip.range(range.first()..=range.last()).filter(|(ip, _)| pool.contains(**ip)).count() as u128
     }
 
+    /// The addresses of the pool that the other Services of this Service's namespace hold.
+    pub(crate) fn held_in_namespace(&self, pool: &Pool, service: &ServiceKey) -> BTreeSet<IpAddr> {
+        let first = ServiceKey { namespace: service.namespace.clone(), name: String::new() };
+        let neighbours = self.by_service.range(first..).take_while(|(key, _)| key.namespace == service.namespace);
+        let others = neighbours.filter(|(key, _)| *key != service);
+        others.flat_map(|(_, ips)| ips).copied().filter(|ip| pool.covers(*ip)).collect()
+    }
+
     /// Whether the Service may have the address beside those who hold it already.
     pub(crate) fn check(&self, ip: IpAddr, request: &Request<'_>) -> Result<(), AllocateError> {
         let Some(claims) = self.by_ip.get(&ip) else { return Ok(()) };
@@ -66,8 +76,18 @@ impl Holders {
     }
 
     /// The first address of the range that the Service may have: a free one, or one that it can share, whichever comes
-    /// first.
-    pub(crate) fn first_for(&self, range: &AddressRange, pool: &Pool, request: &Request<'_>) -> Option<IpAddr> {
+    /// first. `only` leaves no others than these.
+    pub(crate) fn first_for(
+        &self,
+        range: &AddressRange,
+        pool: &Pool,
+        request: &Request<'_>,
+        only: Option<&BTreeSet<IpAddr>>,
+    ) -> Option<IpAddr> {
+        if let Some(only) = only {
+            let mut inside = only.range(range.first()..=range.last()).copied();
+            return inside.find(|ip| pool.contains(*ip) && self.check(*ip, request).is_ok());
+        }
         let free = self.first_free(range, pool.avoid_buggy_ips);
         let shared = request.sharing.and_then(|sharing| self.by_sharing.get(sharing)).and_then(|ips| {
             ips.range(range.first()..=range.last())
@@ -89,6 +109,9 @@ impl Holders {
 
     /// The Service holds exactly `ips` from now on. The caller has asked [`check`](Self::check) for each.
     pub(crate) fn take(&mut self, request: &Request<'_>, ips: &[IpAddr]) {
+        if self.holds(request, ips) {
+            return;
+        }
         self.release(request.service);
         for ip in ips {
             let claim = Claim { sharing: request.sharing.cloned(), ports: request.ports.clone() };
@@ -103,8 +126,22 @@ impl Holders {
         }
     }
 
+    /// Whether the Service holds exactly this on exactly these terms.
+    fn holds(&self, request: &Request<'_>, ips: &[IpAddr]) -> bool {
+        self.held(request.service) == ips
+            && ips.iter().all(|ip| {
+                let claim = self.by_ip.get(ip).and_then(|claims| claims.get(request.service));
+                claim.is_some_and(|claim| claim.sharing.as_ref() == request.sharing && claim.ports == *request.ports)
+            })
+    }
+
+    pub(crate) fn given_up(&self) -> u64 {
+        self.given_up
+    }
+
     pub(crate) fn release(&mut self, service: &ServiceKey) -> Vec<IpAddr> {
         let ips = self.by_service.remove(service).unwrap_or_default();
+        self.given_up += u64::from(!ips.is_empty());
         for ip in &ips {
             let Some(claims) = self.by_ip.get_mut(ip) else { continue };
             let sharing = claims.remove(service).and_then(|claim| claim.sharing);

@@ -8,6 +8,7 @@ mod error;
 mod holders;
 mod request;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use landfall_config::{Config, Pool};
@@ -103,7 +104,8 @@ impl Ipam {
     ) -> Result<Assignment, AllocateError> {
         let pool = config.pool_of(&[held]).ok_or(AllocateError::NotInAnyPool { ips: vec![held] })?;
         let family = Family::of(held).other();
-        match self.find_family(pool, request, family) {
+        let found = self.find_family(pool, request, family, None);
+        match found.and_then(|ip| self.within_quota(pool, request, &[held, ip]).map(|()| ip)) {
             Ok(ip) => Ok(self.take(pool, request, vec![held, ip])),
             Err(why) => Err(AllocateError::NoneInPool { pool: pool.name.clone(), why }),
         }
@@ -117,6 +119,12 @@ impl Ipam {
     /// What the Service holds, IPv4 first; empty when nothing.
     pub fn held(&self, service: &ServiceKey) -> &[IpAddr] {
         self.holders.held(service)
+    }
+
+    /// A number that grows whenever a Service gives up an address or comes to hold it on other terms: whoever waits may
+    /// find something then.
+    pub fn given_up(&self) -> u64 {
+        self.holders.given_up()
     }
 
     /// Every Service that holds an address.
@@ -151,6 +159,11 @@ impl Ipam {
         }
         let mut ips = request.ips.to_vec();
         ips.sort_unstable();
+        if let Some(pool) = config.pool_of(&ips)
+            && let Err(why) = self.within_quota(pool, request, &ips)
+        {
+            return Err(AllocateError::QuotaExceeded { pool: pool.name.clone(), why });
+        }
         self.assign(config, request, &ips)
     }
 
@@ -178,7 +191,7 @@ impl Ipam {
                     && fallback.is_none_or(|(_, ip)| Family::of(ip) != primary)
                 {
                     let families: &[Family] = if fallback.is_none() { &[primary, primary.other()] } else { &[primary] };
-                    let found = families.iter().find_map(|family| self.find_family(pool, request, *family).ok());
+                    let found = families.iter().find_map(|family| self.find_one(pool, request, *family).ok());
                     fallback = found.map(|ip| (*pool, ip)).or(fallback);
                 }
             }
@@ -199,15 +212,48 @@ impl Ipam {
             Families::Single(Family::V6) => &[Family::V6],
             Families::Dual { .. } => &[Family::V4, Family::V6],
         };
-        families.iter().map(|family| self.find_family(pool, request, *family)).collect()
+        let find = |only: Option<&BTreeSet<IpAddr>>| -> Result<Vec<IpAddr>, PoolRefusal> {
+            families.iter().map(|family| self.find_family(pool, request, *family, only)).collect()
+        };
+        let ips = find(None)?;
+        let Err(refusal) = self.within_quota(pool, request, &ips) else { return Ok(ips) };
+        // What the namespace holds already may be shared without holding more.
+        let shared = find(Some(&self.holders.held_in_namespace(pool, request.service)));
+        shared.ok().filter(|ips| self.within_quota(pool, request, ips).is_ok()).ok_or(refusal)
     }
 
-    fn find_family(&self, pool: &Pool, request: &Request<'_>, family: Family) -> Result<IpAddr, PoolRefusal> {
+    /// The first free address of one family, within the namespace's quota.
+    fn find_one(&self, pool: &Pool, request: &Request<'_>, family: Family) -> Result<IpAddr, PoolRefusal> {
+        let ip = self.find_family(pool, request, family, None)?;
+        self.within_quota(pool, request, &[ip]).map(|()| ip)
+    }
+
+    /// Whether the Services of the namespace may hold `ips` together with what the others of them hold. Only asked
+    /// before something is given: a quota that is lowered takes nothing away.
+    fn within_quota(&self, pool: &Pool, request: &Request<'_>, ips: &[IpAddr]) -> Result<(), PoolRefusal> {
+        let Some(max) = pool.max_per_namespace else { return Ok(()) };
+        let mut held = self.holders.held_in_namespace(pool, request.service);
+        let before = held.len() as u64;
+        held.extend(ips);
+        if held.len() as u64 <= max || held.len() as u64 == before {
+            return Ok(());
+        }
+        let namespace = request.service.namespace.clone();
+        Err(PoolRefusal::QuotaExceeded { namespace, max, held: before })
+    }
+
+    fn find_family(
+        &self,
+        pool: &Pool,
+        request: &Request<'_>,
+        family: Family,
+        only: Option<&BTreeSet<IpAddr>>,
+    ) -> Result<IpAddr, PoolRefusal> {
         if !pool.has_family(family == Family::V4) {
             return Err(PoolRefusal::NoFamily(family));
         }
         let mut ranges = pool.ranges.iter().filter(|range| range.is_ipv4() == (family == Family::V4));
-        ranges.find_map(|range| self.holders.first_for(range, pool, request)).ok_or(PoolRefusal::Full(family))
+        ranges.find_map(|range| self.holders.first_for(range, pool, request, only)).ok_or(PoolRefusal::Full(family))
     }
 
     fn take(&mut self, pool: &Pool, request: &Request<'_>, mut ips: Vec<IpAddr>) -> Assignment {

@@ -224,7 +224,7 @@ fn dual_stack_takes_both_families_from_one_pool_or_what_it_prefers() {
     for (config, wish, expected) in [
         (&with_both, Wish::of("s").dual(true), "both: 10.1.0.0 fd01::"),
         (&with_both, Wish::of("s").dual(false), "both: 10.1.0.0 fd01::"),
-        (&separate, Wish::of("s").dual(true), "NoAddressAvailable"),
+        (&separate, Wish::of("s").dual(true), "NoAddressOfFamily"),
         (&separate, Wish::of("s").dual(false), "four: 10.0.0.0"),
         (&separate, Wish::of("s").primary(Family::V6), "six: fd00::"),
         (&separate, Wish::of("s").dual(true).ips(&["fd00::1", "10.0.0.1"]), "AddressNotInAnyPool"),
@@ -365,4 +365,38 @@ proptest! {
             prop_assert_eq!(ipam.usage(&config.pools["p"], Family::V4).assigned, distinct.len() as u128);
         }
     }
+}
+
+#[test]
+fn a_namespace_holds_no_more_addresses_than_the_pools_quota_allows() {
+    let config = |max: &str| {
+        let annotations = json!({"landfall.io/max-addresses-per-namespace": max});
+        let metadata = json!({"name": "p", "annotations": annotations});
+        let pool = json!({"metadata": metadata, "spec": {"addresses": ["10.0.0.0/28", "fd00::/124"]}});
+        let pools = vec![serde_json::from_value(pool).expect("a pool")];
+        let (config, problems) = Config::read(&Resources { pools, ..Default::default() });
+        assert_eq!(problems, []);
+        config
+    };
+    let (two, mut ipam) = (config("2"), Ipam::default());
+    let elsewhere = Wish { service: ServiceKey { namespace: "other".into(), name: "x".into() }, ..Wish::of("x") };
+    for (wish, expected) in [
+        (Wish::of("a").shared("k", "", 80), "p: 10.0.0.0"),
+        (Wish::of("dual").dual(true), "QuotaExceeded"),
+        (Wish::of("b"), "p: 10.0.0.1"),
+        (Wish::of("c"), "QuotaExceeded"),
+        (Wish::of("by-name").ips(&["10.0.0.9"]), "QuotaExceeded"),
+        (Wish::of("sharer").shared("k", "", 81), "p: 10.0.0.0"),
+        (elsewhere, "p: 10.0.0.2"),
+    ] {
+        assert_eq!(outcome(ipam.allocate(&two, &wish.request())), expected, "{}", wish.service);
+    }
+    // A quota that is lowered takes nothing away.
+    let held = [ip("10.0.0.1")];
+    assert_eq!(outcome(ipam.assign(&config("0"), &Wish::of("b").request(), &held)), "p: 10.0.0.1");
+    ipam.release(&Wish::of("b").service);
+    assert_eq!(outcome(ipam.allocate(&two, &Wish::of("c").request())), "p: 10.0.0.1");
+    let error = ipam.allocate(&two, &Wish::of("d").request()).expect_err("the quota is used up");
+    let text = error.to_string();
+    assert!(text.contains(r#"namespace "default" hold 2 of its addresses, and may hold 2"#), "{text}");
 }

@@ -84,6 +84,29 @@ macro_rules! view {
     };
 }
 
+/// The status of a Node or Pod: its conditions.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct WithConditions {
+    #[serde(deserialize_with = "or_default")]
+    conditions: Vec<Condition>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Condition {
+    #[serde(rename = "type")]
+    type_: String,
+    status: String,
+}
+
+impl WithConditions {
+    /// Whether the condition of this type is there and True.
+    pub fn is(&self, type_: &str) -> bool {
+        self.conditions.iter().any(|condition| condition.type_ == type_ && condition.status == "True")
+    }
+}
+
 /// Decodes a field that may be null, as Go writes an empty list: for `#[serde(deserialize_with)]`.
 ///
 /// # Errors

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
 use landfall_api::ServiceL2StatusStatus;
 use landfall_runtime::view;
-use landfall_runtime::view::or_default;
+use landfall_runtime::view::{WithConditions, or_default};
 use serde::Deserialize;
 
 view! {
@@ -76,29 +76,6 @@ view! {
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct PodSpec {
     pub(crate) node_name: Option<String>,
-}
-
-/// The status of a Node or Pod.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct WithConditions {
-    #[serde(deserialize_with = "or_default")]
-    conditions: Vec<Condition>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct Condition {
-    #[serde(rename = "type")]
-    type_: String,
-    status: String,
-}
-
-impl WithConditions {
-    /// Whether the condition of this type is there and True.
-    pub(crate) fn is(&self, type_: &str) -> bool {
-        self.conditions.iter().any(|condition| condition.type_ == type_ && condition.status == "True")
-    }
 }
 
 view! {

@@ -1,182 +1,24 @@
-use super::*;
-use k8s_openapi::api::core::v1;
 use serde_json::json;
 
-/// A model with the cluster it lives in: what it writes comes back through the watches.
-struct Cluster {
-    model: Model,
-    /// The Services as the API server has them.
-    services: BTreeMap<String, Value>,
-    said: Vec<String>,
-    now: Instant,
-    uids: u32,
-    down: bool,
-}
+use super::*;
+use cluster::{Cluster, addresses, annotation, dual, read};
 
-impl Cluster {
-    /// Before any list is complete.
-    fn new() -> Self {
-        Self {
-            model: Model::default(),
-            services: BTreeMap::new(),
-            said: vec![],
-            now: Instant::now(),
-            uids: 0,
-            down: false,
-        }
-    }
-
-    /// All first lists are complete: the Services that were created so far, and these pools.
-    fn started(mut self, pools: &[(&str, Value)]) -> Self {
-        self.lists(pools);
-        self.settle();
-        self
-    }
-
-    fn lists(&mut self, pools: &[(&str, Value)]) {
-        for (name, spec) in pools {
-            self.pool(name, spec.clone());
-        }
-        let listed: Vec<Value> = self.services.values().cloned().collect();
-        self.event(Event::Service(Change::Restarted));
-        for service in listed {
-            self.event(Event::Service(Change::Listed(read(&service))));
-        }
-        self.event(Event::Service(Change::ListDone));
-        self.event(Event::Pool(Change::ListDone));
-        self.event(Event::L2Advertisement(Change::ListDone));
-        self.event(Event::Namespace(Change::ListDone));
-    }
-
-    fn event(&mut self, event: Event) {
-        let _ = self.model.apply(event, self.now);
-    }
-
-    fn pool(&mut self, name: &str, spec: Value) {
-        let pool = json!({"metadata": {"name": name, "uid": name, "generation": 1}, "spec": spec});
-        let pool = serde_json::from_value(pool).expect("a pool");
-        self.event(Event::Pool(Change::Applied((name.into(), Some(pool)))));
-    }
-
-    /// Creates or changes a Service: `change` is merged into it.
-    fn apply(&mut self, name: &str, change: Value) -> &mut Self {
-        if !self.services.contains_key(name) {
-            self.uids += 1;
-            let fresh = json!({
-                "metadata": {"name": name, "namespace": "default", "uid": format!("u{}", self.uids)},
-                "spec": {"type": "LoadBalancer", "clusterIPs": ["10.96.0.9"], "ports": [{"port": 80, "protocol": "TCP"}]}});
-            self.services.insert(name.into(), fresh);
-        }
-        let service = self.services.get_mut(name).expect("it is there");
-        merge(service, &change);
-        let read = read(service);
-        self.event(Event::Service(Change::Applied(read)));
-        self
-    }
-
-    fn delete(&mut self, name: &str) -> &mut Self {
-        let service = self.services.remove(name).expect("it is there");
-        self.event(Event::Service(Change::Deleted(read(&service))));
-        self
-    }
-
-    /// Lets the model write until it has nothing to say; returns how many writes there were.
-    fn settle(&mut self) -> usize {
-        let mut writes = 0;
-        loop {
-            let now = Now { instant: self.now, wall: Timestamp::UNIX_EPOCH };
-            let Some(write) = self.model.next(now) else {
-                match self.model.next_due() {
-                    Some(due) if !self.down => self.now = self.now.max(due),
-                    _ => return writes,
-                }
-                continue;
-            };
-            writes += 1;
-            assert!(writes < 1_000, "it never settles: {write:?}");
-            if self.down {
-                self.model.written(&write, Written::Failed, now);
-                continue;
-            }
-            self.said.extend(write.events.iter().map(|event| format!("{} {}", event.reason, event.message)));
-            self.model.written(&write, Written::Done, now);
-            if let Target::Service(key) = &write.target {
-                let service = self.services.get_mut(&key.name).expect("the write is for a Service that exists");
-                assert_eq!(service["metadata"]["uid"], write.patch["metadata"]["uid"]);
-                merge(service, &write.patch);
-                if write.patch["status"]["loadBalancer"]["ingress"].is_array() {
-                    // The API server's default.
-                    for ingress in service["status"]["loadBalancer"]["ingress"].as_array_mut().expect("a list") {
-                        ingress["ipMode"] = json!("VIP");
-                    }
-                }
-                let read = read(service);
-                self.event(Event::Service(Change::Applied(read)));
-            }
-        }
-    }
-
-    fn settled(&mut self) -> &mut Self {
-        self.settle();
-        self
-    }
-
-    /// The addresses of a Service, or the reason why it has none.
-    fn shows(&self, name: &str) -> String {
-        let service = &self.services[name];
-        let ips: Vec<&str> = service["status"]["loadBalancer"]["ingress"]
-            .as_array()
-            .map(|list| list.iter().filter_map(|ingress| ingress["ip"].as_str()).collect())
-            .unwrap_or_default();
-        if ips.is_empty() {
-            service["status"]["conditions"][0]["reason"].as_str().unwrap_or("nothing").to_owned()
-        } else {
-            ips.join(" ")
-        }
-    }
-}
-
-/// A merge as the API server does it, strategic for the list of conditions.
-fn merge(into: &mut Value, patch: &Value) {
-    let Some(fields) = patch.as_object() else {
-        *into = patch.clone();
-        return;
-    };
-    for (name, value) in fields {
-        if value.is_null() {
-            if let Some(object) = into.as_object_mut() {
-                object.remove(name);
-            }
-        } else if name == "conditions" {
-            let kept = value.as_array().expect("a list").iter().filter(|c| c.get("$patch").is_none()).cloned();
-            into[name] = kept.collect();
-        } else {
-            merge(&mut into[name], value);
-        }
-    }
-}
-
-fn read(service: &Value) -> (ServiceKey, Option<Service>) {
-    let service: v1::Service = serde_json::from_value(service.clone()).expect("a Service");
-    Service::read(service, None)
-}
-
-fn addresses(list: &[&str]) -> Value {
-    json!({ "addresses": list })
-}
-
-fn annotation(key: &str, value: &str) -> Value {
-    json!({"metadata": {"annotations": {key: value}}})
-}
+mod cluster;
+mod contests;
+mod places;
+mod rules;
+mod sequences;
 
 #[test]
 fn nothing_is_decided_before_every_first_list_is_complete() {
     let mut cluster = Cluster::new();
-    cluster.pool("p", addresses(&["10.0.0.0/30"]));
-    cluster.apply("a", json!({}));
-    for event in
-        [Event::Service(Change::ListDone), Event::Pool(Change::ListDone), Event::L2Advertisement(Change::ListDone)]
-    {
+    cluster.pool("p", addresses(&["10.0.0.0/30"])).apply("a", json!({}));
+    for event in [
+        Event::Service(Change::ListDone),
+        Event::Pool(Change::ListDone),
+        Event::L2Advertisement(Change::ListDone),
+        Event::Node(Change::ListDone),
+    ] {
         cluster.event(event);
         assert_eq!(cluster.settle(), 0);
     }
@@ -195,29 +37,24 @@ fn what_a_service_holds_is_adopted_before_anything_is_given() {
 
 #[test]
 fn a_restart_changes_nothing_and_writes_nothing() {
-    let pools = [("p", addresses(&["10.0.0.0/29", "fd00::/125"]))];
-    let mut cluster = Cluster::new().started(&pools);
-    let dual = json!({"spec": {"clusterIPs": ["10.96.0.9", "fd96::9"], "ipFamilyPolicy": "RequireDualStack"}});
+    let mut cluster = Cluster::with(&[("p", addresses(&["10.0.0.0/29", "fd00::/125"]))]);
     cluster
         .apply("a", json!({}))
-        .apply("b", dual)
+        .apply("b", dual("RequireDualStack"))
         .apply("c", annotation("metallb.io/loadBalancerIPs", "10.9.9.9"))
         .settle();
     let before: Vec<String> = ["a", "b", "c"].map(|name| cluster.shows(name)).into();
     assert_eq!(before, ["10.0.0.0", "10.0.0.1 fd00::", "AddressNotInAnyPool"]);
     for _ in 0..10 {
-        cluster.model = Model::default();
-        cluster.lists(&pools);
-        let writes = cluster.settle();
-        // The pool's own status is not kept by this cluster, so it is written after each restart.
-        assert_eq!(writes, 1);
+        cluster.restart();
+        assert_eq!(cluster.settle(), 0);
         assert_eq!(["a", "b", "c"].map(|name| cluster.shows(name)).to_vec(), before);
     }
 }
 
 #[test]
 fn a_deleted_service_gives_its_address_to_one_that_waits() {
-    let mut cluster = Cluster::new().started(&[("p", addresses(&["10.0.0.7/32"]))]);
+    let mut cluster = Cluster::with(&[("p", addresses(&["10.0.0.7/32"]))]);
     cluster.apply("a", json!({})).apply("b", json!({})).settle();
     assert_eq!((cluster.shows("a").as_str(), cluster.shows("b").as_str()), ("10.0.0.7", "NoAddressAvailable"));
     assert_eq!(cluster.delete("a").settled().shows("b"), "10.0.0.7");
@@ -233,7 +70,7 @@ fn a_deleted_service_gives_its_address_to_one_that_waits() {
 
 #[test]
 fn a_service_made_again_under_the_same_name_inherits_nothing() {
-    let mut cluster = Cluster::new().started(&[("p", addresses(&["10.0.0.0/30"]))]);
+    let mut cluster = Cluster::with(&[("p", addresses(&["10.0.0.0/30"]))]);
     cluster.apply("a", json!({})).settle();
     cluster.apply("b", json!({})).settle();
     // The watch shows the new one without a deletion in between, as after a relist.
@@ -245,7 +82,7 @@ fn a_service_made_again_under_the_same_name_inherits_nothing() {
 
 #[test]
 fn a_service_that_is_no_load_balancer_any_more_is_cleared_and_its_address_is_free() {
-    let mut cluster = Cluster::new().started(&[("p", addresses(&["10.0.0.7/32"]))]);
+    let mut cluster = Cluster::with(&[("p", addresses(&["10.0.0.7/32"]))]);
     cluster.apply("a", json!({})).settle();
     cluster.apply("a", json!({"spec": {"type": "ClusterIP"}})).settle();
     let a = &cluster.services["a"];
@@ -257,7 +94,7 @@ fn a_service_that_is_no_load_balancer_any_more_is_cleared_and_its_address_is_fre
 
 #[test]
 fn services_of_other_types_and_classes_are_left_alone() {
-    let mut cluster = Cluster::new().started(&[("p", addresses(&["10.0.0.0/24"]))]);
+    let mut cluster = Cluster::with(&[("p", addresses(&["10.0.0.0/24"]))]);
     for (name, spec) in [
         ("cluster-ip", json!({"type": "ClusterIP"})),
         ("node-port", json!({"type": "NodePort"})),
@@ -271,7 +108,7 @@ fn services_of_other_types_and_classes_are_left_alone() {
 #[test]
 fn requests_are_honoured_or_refused_with_a_reason() {
     let pools = [("p", addresses(&["10.0.0.0/29"])), ("q", json!({"addresses": ["10.1.0.0/29"], "autoAssign": false}))];
-    let mut cluster = Cluster::new().started(&pools);
+    let mut cluster = Cluster::with(&pools);
     for (name, change, expected) in [
         ("by-annotation", annotation("metallb.io/loadBalancerIPs", "10.0.0.5"), "10.0.0.5"),
         ("by-old-annotation", annotation("metallb.universe.tf/loadBalancerIPs", "10.0.0.6"), "10.0.0.6"),
@@ -302,7 +139,7 @@ fn requests_are_honoured_or_refused_with_a_reason() {
 
 #[test]
 fn a_mistake_in_a_pool_takes_nothing_away() {
-    let mut cluster = Cluster::new().started(&[("p", addresses(&["10.0.0.0/30"]))]);
+    let mut cluster = Cluster::with(&[("p", addresses(&["10.0.0.0/30"]))]);
     cluster.apply("a", json!({})).settle();
     cluster.pool("p", addresses(&["10.0.0.0/99"]));
     assert_eq!(cluster.settled().shows("a"), "10.0.0.0");
@@ -314,8 +151,7 @@ fn a_mistake_in_a_pool_takes_nothing_away() {
     let said = cluster.said.iter().find(|said| said.starts_with("Invalid ")).expect("an event on the pool");
     assert!(said.contains("spec.addresses[0] is \"10.0.0.0/99\": invalid CIDR"), "{said}");
     // Nor does it after a restart, when there is no last good one.
-    cluster.model = Model::default();
-    cluster.lists(&[("p", addresses(&["10.0.0.0/99"]))]);
+    cluster.restart();
     assert_eq!(cluster.settled().shows("a"), "10.0.0.0");
     assert_eq!(cluster.services["a"]["status"]["conditions"][0]["reason"], "ConfigurationInvalid");
     cluster.pool("p", addresses(&["10.0.0.0/30"]));
@@ -325,7 +161,7 @@ fn a_mistake_in_a_pool_takes_nothing_away() {
 
 #[test]
 fn an_address_that_its_pool_has_lost_is_replaced_in_one_write() {
-    let mut cluster = Cluster::new().started(&[("p", addresses(&["10.0.0.0/30"]))]);
+    let mut cluster = Cluster::with(&[("p", addresses(&["10.0.0.0/30"]))]);
     cluster.apply("a", json!({})).apply("b", json!({})).settle();
     cluster.pool("p", addresses(&["10.0.0.1-10.0.0.3"]));
     cluster.settle();
@@ -339,7 +175,7 @@ fn an_address_that_its_pool_has_lost_is_replaced_in_one_write() {
 
 #[test]
 fn a_failed_write_is_sent_again_with_the_same_address_and_what_was_to_be_said() {
-    let mut cluster = Cluster::new().started(&[("p", addresses(&["10.0.0.0/30"]))]);
+    let mut cluster = Cluster::with(&[("p", addresses(&["10.0.0.0/30"]))]);
     cluster.down = true;
     assert_eq!(cluster.apply("a", json!({})).settle(), 1);
     assert_eq!(cluster.apply("b", json!({})).settle(), 1);
@@ -352,9 +188,8 @@ fn a_failed_write_is_sent_again_with_the_same_address_and_what_was_to_be_said() 
 
 #[test]
 fn the_second_family_comes_when_the_pool_has_it_and_the_first_stays() {
-    let mut cluster = Cluster::new().started(&[("p", addresses(&["10.0.0.7/32"]))]);
-    let dual = json!({"spec": {"clusterIPs": ["10.96.0.9", "fd96::9"], "ipFamilyPolicy": "PreferDualStack"}});
-    assert_eq!(cluster.apply("a", dual).settled().shows("a"), "10.0.0.7");
+    let mut cluster = Cluster::with(&[("p", addresses(&["10.0.0.7/32"]))]);
+    assert_eq!(cluster.apply("a", dual("PreferDualStack")).settled().shows("a"), "10.0.0.7");
     assert_eq!(cluster.settle(), 0, "it waits quietly");
     cluster.pool("p", addresses(&["10.0.0.7/32", "fd00::7/128"]));
     assert_eq!(cluster.settled().shows("a"), "10.0.0.7 fd00::7");
@@ -362,7 +197,7 @@ fn the_second_family_comes_when_the_pool_has_it_and_the_first_stays() {
 
 #[test]
 fn a_pool_says_how_full_it_is_and_bgp_objects_that_they_do_nothing_yet() {
-    let mut cluster = Cluster::new().started(&[("p", addresses(&["10.0.0.0/30", "fd00::/126"]))]);
+    let mut cluster = Cluster::with(&[("p", addresses(&["10.0.0.0/30", "fd00::/126"]))]);
     cluster.apply("a", json!({})).settle();
     let status = cluster.model.pools.get(&"p".to_owned()).and_then(|pool| pool.status.clone()).expect("a status");
     assert_eq!(

@@ -1,0 +1,48 @@
+//! Services whose status somebody else writes, too.
+
+use super::cluster::{Cluster, addresses};
+use crate::contest;
+use serde_json::json;
+use std::time::Duration;
+
+#[test]
+fn a_foreign_address_is_replaced_and_after_the_third_time_it_is_left_alone_and_said() {
+    let mut cluster = Cluster::with(&[("p", addresses(&["10.0.0.0/30"]))]);
+    cluster.apply("a", json!({})).settle();
+    for _ in 0..2 {
+        cluster.overwrite("a", "203.0.113.9").settle();
+        assert_eq!(cluster.shows("a"), "10.0.0.0", "a slip is healed");
+    }
+    cluster.overwrite("a", "203.0.113.9").settle();
+    assert_eq!((cluster.shows("a").as_str(), cluster.condition("a", "status").as_str()), ("203.0.113.9", "False"));
+    assert_eq!(cluster.condition("a", "reason"), "StatusContested");
+    assert!(cluster.condition("a", "message").starts_with("field manager \"other-balancer\" keeps writing"));
+    assert_eq!(cluster.said.iter().filter(|said| said.starts_with("StatusContested")).count(), 1);
+    for n in 1..20 {
+        assert_eq!(cluster.overwrite("a", &format!("203.0.113.{n}")).settle(), 0, "no fight");
+    }
+    // Nobody else is given the address meanwhile, and later it is tried again.
+    assert_eq!(cluster.apply("b", json!({})).settled().shows("b"), "10.0.0.1");
+    cluster.now += contest::PAUSE;
+    assert_eq!(cluster.settled().shows("a"), "10.0.0.0");
+}
+
+#[test]
+fn slips_far_apart_are_no_contest() {
+    let mut cluster = Cluster::with(&[("p", addresses(&["10.0.0.0/30"]))]);
+    cluster.apply("a", json!({})).settle();
+    for _ in 0..9 {
+        cluster.overwrite("a", "203.0.113.9").settle();
+        assert_eq!(cluster.shows("a"), "10.0.0.0");
+        cluster.now += Duration::from_secs(40);
+    }
+}
+
+#[test]
+fn a_free_address_of_a_pool_that_somebody_wrote_is_adopted() {
+    let mut cluster = Cluster::with(&[("p", addresses(&["10.0.0.0/28"]))]);
+    cluster.apply("a", json!({})).settle();
+    cluster.overwrite("a", "10.0.0.9").settle();
+    assert_eq!(cluster.shows("a"), "10.0.0.9");
+    assert_eq!(cluster.apply("b", json!({})).settled().shows("b"), "10.0.0.0");
+}

@@ -1,0 +1,136 @@
+//! Which node is to answer: the annotation `landfall.io/node`.
+
+use super::cluster::{Cluster, addresses, annotation, dual, shared};
+use serde_json::json;
+use std::collections::BTreeMap;
+
+fn three_nodes() -> Cluster {
+    let mut cluster = Cluster::with(&[("p", addresses(&["172.30.0.200/29", "fd00:30::200/125"]))]);
+    cluster.advertise("all", json!({})).node("n1", &[]).node("n2", &[]).node("n3", &[]).settle();
+    cluster
+}
+
+/// Services s0, s1, …, one after the other.
+fn several(cluster: &mut Cluster, count: usize) {
+    for n in 0..count {
+        cluster.apply(&format!("s{n}"), json!({})).settle();
+    }
+}
+
+fn loads(cluster: &Cluster) -> BTreeMap<String, usize> {
+    let mut loads = BTreeMap::new();
+    for name in cluster.services.keys() {
+        *loads.entry(cluster.placed(name).unwrap_or("nowhere").to_owned()).or_default() += 1;
+    }
+    loads
+}
+
+#[test]
+fn addresses_are_spread_evenly_in_the_same_write_that_gives_them() {
+    let mut cluster = three_nodes();
+    for n in 0..6 {
+        // One for the Service, one for the counters of the pool.
+        assert_eq!(cluster.apply(&format!("s{n}"), json!({})).settle(), 2);
+    }
+    assert_eq!(loads(&cluster), [("n1", 2), ("n2", 2), ("n3", 2)].map(|(node, n)| (node.to_owned(), n)).into());
+}
+
+#[test]
+fn a_node_that_joins_moves_nothing_and_neither_does_a_restart() {
+    let mut cluster = three_nodes();
+    several(&mut cluster, 6);
+    let before = loads(&cluster);
+    assert_eq!(cluster.node("n4", &[]).settle(), 0);
+    cluster.restart();
+    assert_eq!((cluster.settle(), loads(&cluster)), (0, before));
+    cluster.apply("new", json!({})).settle();
+    assert_eq!(cluster.placed("new"), Some("n4"), "the new one goes where there is least");
+}
+
+#[test]
+fn the_addresses_of_a_deleted_node_are_placed_where_the_hash_has_put_them() {
+    let mut cluster = three_nodes();
+    several(&mut cluster, 6);
+    let lost: Vec<String> =
+        cluster.services.keys().filter(|name| cluster.placed(name) == Some("n1")).cloned().collect();
+    assert_eq!(cluster.delete_node("n1").settle(), 2, "those of n1, and no other");
+    for name in lost {
+        let ip = cluster.addresses(&name)[0].parse().expect("an address");
+        let nodes = ["n2", "n3"].map(|node| landfall_election::Candidate { node, score: 0 });
+        assert_eq!(cluster.placed(&name), landfall_election::owner(ip, nodes, None), "{name}");
+    }
+}
+
+#[test]
+fn a_node_that_is_only_excluded_keeps_its_placements_for_its_return() {
+    let mut cluster = three_nodes();
+    several(&mut cluster, 3);
+    let exclude = [("node.kubernetes.io/exclude-from-external-load-balancers", "")];
+    assert_eq!(cluster.node("n1", &exclude).settle(), 0);
+    cluster.apply("new", json!({})).settle();
+    assert_ne!(cluster.placed("new"), Some("n1"));
+}
+
+#[test]
+fn services_that_share_an_address_are_placed_together() {
+    let mut cluster = three_nodes();
+    cluster.apply("a", shared("k", 80)).settle();
+    let node = cluster.placed("a").map(str::to_owned);
+    for n in 1..5 {
+        cluster.apply(&format!("b{n}"), shared("k", 80 + n)).settle();
+        assert_eq!(cluster.placed(&format!("b{n}")).map(str::to_owned), node);
+    }
+    // Also those who share one address of two.
+    cluster.apply("dual", dual("RequireDualStack")).settle();
+    cluster.apply("dual", shared("m", 80)).settle();
+    let six = cluster.addresses("dual")[1].to_owned();
+    cluster.apply("six", json!({"spec": {"clusterIPs": ["fd96::7"]}}));
+    cluster.apply("six", shared("m", 81)).apply("six", annotation("metallb.io/loadBalancerIPs", &six)).settle();
+    assert_eq!((cluster.shows("six"), cluster.placed("six")), (six, cluster.placed("dual")));
+}
+
+#[test]
+fn a_service_that_metallb_served_is_placed_where_metallb_had_it() {
+    let mut cluster = three_nodes();
+    for ip in ["172.30.0.200", "172.30.0.201", "172.30.0.202", "172.30.0.203"] {
+        cluster.apply(ip, json!({"status": {"loadBalancer": {"ingress": [{"ip": ip}]}}})).settle();
+    }
+    let placed: Vec<_> = cluster.services.keys().map(|name| cluster.placed(name)).collect();
+    assert_eq!(placed, ["n3", "n1", "n1", "n3"].map(Some));
+}
+
+#[test]
+fn preferences_and_node_selectors_limit_the_choice() {
+    let mut cluster = Cluster::with(&[("p", addresses(&["10.0.0.0/28"]))]);
+    let preferred = json!([{"weight": 10, "preference": {"matchLabels": {"zone": "a"}}}]);
+    let spec = json!({"nodeSelectors": [{"matchLabels": {"edge": "yes"}}], "preferredNodeSelectors": preferred});
+    cluster.advertise("edge", spec);
+    cluster
+        .node("n1", &[("zone", "a")])
+        .node("n2", &[("edge", "yes")])
+        .node("n3", &[("edge", "yes"), ("zone", "a")])
+        .settle();
+    for n in 0..4 {
+        let name = format!("s{n}");
+        cluster.apply(&name, json!({})).settle();
+        assert_eq!(cluster.placed(&name), Some("n3"));
+    }
+}
+
+#[test]
+fn an_address_that_nobody_announces_is_placed_once_somebody_may() {
+    let mut cluster = Cluster::with(&[("p", addresses(&["10.0.0.0/28"]))]);
+    cluster.node("n1", &[]).node("n2", &[]);
+    several(&mut cluster, 4);
+    assert_eq!(loads(&cluster), [("nowhere".to_owned(), 4)].into());
+    cluster.advertise("late", json!({})).settle();
+    assert_eq!(loads(&cluster), [("n1".to_owned(), 2), ("n2".to_owned(), 2)].into());
+}
+
+#[test]
+fn a_service_that_is_no_load_balancer_any_more_has_no_placement_either() {
+    let mut cluster = three_nodes();
+    cluster.apply("a", json!({})).settle();
+    cluster.apply("a", json!({"spec": {"type": "ClusterIP"}})).settle();
+    assert_eq!(cluster.services["a"]["metadata"]["annotations"], json!({}));
+}
