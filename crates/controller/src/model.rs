@@ -8,7 +8,8 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use landfall_api::{IPAddressPool, L2Advertisement};
+use landfall_api::bgp_peer::v1beta2::BGPPeer;
+use landfall_api::{BFDProfile, BGPAdvertisement, Community, IPAddressPool, L2Advertisement};
 use landfall_config::{Config, Labels, Loader, Problem, Resources};
 use landfall_ipam::{Ipam, ServiceKey};
 use landfall_runtime::events;
@@ -20,7 +21,7 @@ use crate::contest::Contests;
 use crate::converge::{InForce, Outcome, adopt, converge};
 use crate::placement::{self, Node, Place, Placements};
 use crate::queue::Queue;
-use crate::report::{Kind, Standing};
+use crate::report::Kind;
 use crate::service::Service;
 use crate::watch::Event;
 use crate::{patch, status_event};
@@ -77,7 +78,10 @@ pub struct Model {
     nodes: Table<String, Node>,
     pools: Table<String, IPAddressPool>,
     advertisements: Table<String, L2Advertisement>,
-    kept: BTreeMap<Kind, Table<String, Standing>>,
+    bgp_peers: Table<String, BGPPeer>,
+    bgp_advertisements: Table<String, BGPAdvertisement>,
+    bfd_profiles: Table<String, BFDProfile>,
+    communities: Table<String, Community>,
     loader: Loader,
     ipam: Ipam,
     ready: bool,
@@ -112,18 +116,13 @@ impl Model {
                 }
                 false
             }
-            Event::Node(change) => {
-                self.apply_node(change);
-                false
-            }
+            Event::Node(change) => self.apply_node(change) && !self.bgp_peers.entries().is_empty() && self.reload(now),
             Event::Pool(change) => !self.pools.apply(change).is_empty() && self.reload(now),
             Event::L2Advertisement(change) => !self.advertisements.apply(change).is_empty() && self.reload(now),
-            Event::Kept(kind, change) => {
-                if !self.kept.entry(kind).or_default().apply(change).is_empty() {
-                    self.report_soon(now);
-                }
-                false
-            }
+            Event::BgpPeer(change) => !self.bgp_peers.apply(change).is_empty() && self.reload(now),
+            Event::BgpAdvertisement(change) => !self.bgp_advertisements.apply(change).is_empty() && self.reload(now),
+            Event::BfdProfile(change) => !self.bfd_profiles.apply(change).is_empty() && self.reload(now),
+            Event::Community(change) => !self.communities.apply(change).is_empty() && self.reload(now),
         };
         let became_ready = !self.ready && self.start(now);
         (problems_changed || became_ready && !self.loader.problems().is_empty()).then(|| self.loader.problems())
@@ -320,7 +319,11 @@ impl Model {
             && self.namespaces.is_complete()
             && self.nodes.is_complete()
             && self.pools.is_complete()
-            && self.advertisements.is_complete();
+            && self.advertisements.is_complete()
+            && self.bgp_peers.is_complete()
+            && self.bgp_advertisements.is_complete()
+            && self.bfd_profiles.is_complete()
+            && self.communities.is_complete();
         if !self.ready {
             return false;
         }
@@ -356,10 +359,15 @@ impl Model {
     }
 
     fn resources(&self) -> Resources {
+        let labels = |(name, node): (&String, &Node)| (name.clone(), node.labels.clone());
         Resources {
             pools: self.pools.entries().values().cloned().collect(),
             l2_advertisements: self.advertisements.entries().values().cloned().collect(),
-            ..Resources::default()
+            bgp_peers: self.bgp_peers.entries().values().cloned().collect(),
+            bgp_advertisements: self.bgp_advertisements.entries().values().cloned().collect(),
+            bfd_profiles: self.bfd_profiles.entries().values().cloned().collect(),
+            communities: self.communities.entries().values().cloned().collect(),
+            nodes: self.nodes.entries().iter().map(labels).collect(),
         }
     }
 

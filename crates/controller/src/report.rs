@@ -2,7 +2,10 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use landfall_api::{IPAddressPool, IPAddressPoolStatus, conditions};
+use landfall_api::bgp_peer::v1beta2::BGPPeer;
+use landfall_api::{
+    BFDProfile, BGPAdvertisement, Community, IPAddressPool, IPAddressPoolStatus, L2Advertisement, conditions,
+};
 use landfall_config::{Loader, Pool, Problem};
 use landfall_ipam::{Family, Ipam, Usage};
 use serde_json::{Value, json};
@@ -49,6 +52,38 @@ pub struct Standing {
     pub conditions: Vec<Condition>,
 }
 
+/// A kind whose status has conditions of ours.
+pub trait Reported: kube::Resource + Clone + PartialEq {
+    /// status.conditions
+    fn conditions(&self) -> &[Condition];
+    /// status.conditions, of a status that is made if there is none.
+    fn conditions_mut(&mut self) -> &mut Vec<Condition>;
+}
+
+macro_rules! reported {
+    ($($kind:ty),*) => {$(
+        impl Reported for $kind {
+            fn conditions(&self) -> &[Condition] {
+                self.status.as_ref().map_or(&[], |status| &status.conditions)
+            }
+            fn conditions_mut(&mut self) -> &mut Vec<Condition> {
+                &mut self.status.get_or_insert_default().conditions
+            }
+        }
+    )*};
+}
+
+reported!(IPAddressPool, L2Advertisement, BGPPeer, BGPAdvertisement, BFDProfile, Community);
+
+/// What stands in an object.
+pub fn standing<K: Reported>(object: &K) -> Standing {
+    Standing {
+        uid: object.meta().uid.clone().unwrap_or_default(),
+        generation: object.meta().generation,
+        conditions: object.conditions().to_vec(),
+    }
+}
+
 /// Whether an object is in force, and why not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accepted {
@@ -67,13 +102,16 @@ pub fn accepted(kind: Kind, name: &str, loader: &Loader) -> Accepted {
     let in_force = match kind {
         Kind::Pool => loader.pool_in_force(name),
         Kind::L2Advertisement => loader.l2_advertisement_in_force(name),
-        Kind::BgpPeer | Kind::BgpAdvertisement | Kind::BfdProfile | Kind::Community => return not_yet(),
+        Kind::BgpPeer | Kind::BgpAdvertisement | Kind::BfdProfile | Kind::Community if problems.is_empty() => {
+            return not_yet();
+        }
+        Kind::BgpPeer | Kind::BgpAdvertisement | Kind::BfdProfile | Kind::Community => false,
     };
     if !problems.is_empty() {
         let list: Vec<String> = problems.iter().map(|p| format!("{} is {:?}: {}", p.field, p.value, p.what)).collect();
         return Accepted { status: false, reason: "Invalid", message: list.join("\n") };
     }
-    match loader.problems().first().filter(|_| !in_force) {
+    match loader.holding_back().next().filter(|_| !in_force) {
         Some(other) => Accepted {
             status: false,
             reason: "OtherObjectInvalid",
@@ -140,17 +178,6 @@ pub fn counters(pool: &Pool, ipam: &Ipam) -> IPAddressPoolStatus {
         available_ipv6: count(available_v6),
         conditions: vec![],
     }
-}
-
-/// What we keep of an object's status: the counters and all the conditions.
-pub fn standing_of_pool(pool: &IPAddressPool) -> (Standing, Option<&IPAddressPoolStatus>) {
-    let status = pool.status.as_ref();
-    let standing = Standing {
-        uid: pool.metadata.uid.clone().unwrap_or_default(),
-        generation: pool.metadata.generation,
-        conditions: status.map(|status| status.conditions.clone()).unwrap_or_default(),
-    };
-    (standing, status)
 }
 
 fn same_counters(a: &IPAddressPoolStatus, b: &IPAddressPoolStatus) -> bool {

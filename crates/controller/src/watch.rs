@@ -4,8 +4,8 @@ use k8s_openapi::api::core::v1;
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt};
-use landfall_api::conditions::ConditionsStatus;
-use landfall_api::{BFDProfile, BGPAdvertisement, Community, IPAddressPool, L2Advertisement, bgp_peer};
+use landfall_api::bgp_peer::v1beta2::BGPPeer;
+use landfall_api::{BFDProfile, BGPAdvertisement, Community, IPAddressPool, L2Advertisement};
 use landfall_config::Labels;
 use landfall_ipam::ServiceKey;
 use landfall_runtime::view;
@@ -16,7 +16,6 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::placement::Node;
-use crate::report::{Kind, Standing};
 use crate::service::Service;
 
 view! {
@@ -37,8 +36,14 @@ pub enum Event {
     Pool(Change<(String, Option<IPAddressPool>)>),
     /// An L2Advertisement of our namespace.
     L2Advertisement(Change<(String, Option<L2Advertisement>)>),
-    /// An object of a kind that is kept but does nothing yet.
-    Kept(Kind, Change<(String, Option<Standing>)>),
+    /// A BGPPeer of our namespace.
+    BgpPeer(Change<(String, Option<BGPPeer>)>),
+    /// A BGPAdvertisement of our namespace.
+    BgpAdvertisement(Change<(String, Option<BGPAdvertisement>)>),
+    /// A BFDProfile of our namespace.
+    BfdProfile(Change<(String, Option<BFDProfile>)>),
+    /// A Community of our namespace.
+    Community(Change<(String, Option<Community>)>),
 }
 
 /// Starts the watches. They end when the receiver of `to` is gone.
@@ -47,8 +52,6 @@ pub fn start(client: &Client, namespace: &str, class: Option<&str>, to: &mpsc::S
     let class = class.map(str::to_owned);
     let services: Api<v1::Service> = Api::all(client.clone());
     let namespaces: Api<PartialObjectMeta<v1::Namespace>> = Api::all(client.clone());
-    let pools: Api<IPAddressPool> = Api::namespaced(client.clone(), namespace);
-    let advertisements: Api<L2Advertisement> = Api::namespaced(client.clone(), namespace);
     vec![
         spawn(services, config(), move |service| Service::read(service, class.as_deref()), to.clone(), Event::Service),
         spawn(
@@ -68,53 +71,31 @@ pub fn start(client: &Client, namespace: &str, class: Option<&str>, to: &mpsc::S
             to.clone(),
             Event::Node,
         ),
-        spawn(pools, config(), |pool| (pool.name_any(), Some(lean(pool))), to.clone(), Event::Pool),
-        spawn(
-            advertisements,
-            config(),
-            |advertisement| (advertisement.name_any(), Some(lean(advertisement))),
-            to.clone(),
-            Event::L2Advertisement,
-        ),
-        kept::<bgp_peer::v1beta2::BGPPeer>(client, namespace, Kind::BgpPeer, to, |peer| peer.status),
-        kept::<BGPAdvertisement>(client, namespace, Kind::BgpAdvertisement, to, |advertisement| advertisement.status),
-        kept::<BFDProfile>(client, namespace, Kind::BfdProfile, to, |profile| profile.status),
-        kept::<Community>(client, namespace, Kind::Community, to, |community| community.status),
+        objects(client, namespace, to, Event::Pool),
+        objects(client, namespace, to, Event::L2Advertisement),
+        objects(client, namespace, to, Event::BgpPeer),
+        objects(client, namespace, to, Event::BgpAdvertisement),
+        objects(client, namespace, to, Event::BfdProfile),
+        objects(client, namespace, to, Event::Community),
     ]
 }
 
-/// managedFields are about half of an object's metadata, and nobody here reads them.
-fn lean<K: Resource>(mut object: K) -> K {
-    object.managed_fields_mut().clear();
-    object
-}
-
-fn kept<K>(
+/// Watches a kind of configuration object in our namespace. managedFields are about half of an object's metadata, and nobody
+/// here reads them.
+fn objects<K>(
     client: &Client,
     namespace: &str,
-    kind: Kind,
     to: &mpsc::Sender<Event>,
-    status: fn(K) -> Option<ConditionsStatus>,
+    wrap: impl Fn(Change<(String, Option<K>)>) -> Event + Send + 'static,
 ) -> JoinHandle<()>
 where
     K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
     K: Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static,
 {
-    let read = move |object: K| {
-        let standing = Standing {
-            uid: object.meta().uid.clone().unwrap_or_default(),
-            generation: object.meta().generation,
-            conditions: vec![],
-        };
-        let name = object.name_any();
-        let conditions = status(object).map(|status| status.conditions).unwrap_or_default();
-        (name, Some(Standing { conditions, ..standing }))
+    let read = |mut object: K| {
+        object.managed_fields_mut().clear();
+        (object.name_any(), Some(object))
     };
-    spawn(
-        Api::<K>::namespaced(client.clone(), namespace),
-        watcher::Config::default(),
-        read,
-        to.clone(),
-        move |change| Event::Kept(kind, change),
-    )
+    let api = Api::<K>::namespaced(client.clone(), namespace);
+    spawn(api, watcher::Config::default(), read, to.clone(), wrap)
 }

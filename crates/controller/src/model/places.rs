@@ -5,16 +5,18 @@ use crate::placement::Node;
 use landfall_runtime::watch::Change;
 
 impl Model {
-    pub(super) fn apply_node(&mut self, change: Change<(String, Option<Node>)>) {
+    /// Takes a change of a Node; says whether it is one.
+    pub(super) fn apply_node(&mut self, change: Change<(String, Option<Node>)>) -> bool {
         let changes = self.nodes.apply(change);
         if !self.ready || changes.is_empty() {
-            return;
+            return false;
         }
         let gone: Vec<String> =
             changes.into_iter().map(|(name, _)| name).filter(|n| self.nodes.get(n).is_none()).collect();
         let homeless = gone.iter().flat_map(|node| self.placements.on(node));
         let to_place: BTreeSet<ServiceKey> = homeless.chain(self.unplaced.keys()).cloned().collect();
         to_place.iter().for_each(|key| self.queue.push(key));
+        true
     }
 
     /// The node for the addresses that a Service has from now on; `before` are those that it had in the books.

@@ -18,6 +18,10 @@ fn nothing_is_decided_before_every_first_list_is_complete() {
         Event::Pool(Change::ListDone),
         Event::L2Advertisement(Change::ListDone),
         Event::Node(Change::ListDone),
+        Event::BgpPeer(Change::ListDone),
+        Event::BgpAdvertisement(Change::ListDone),
+        Event::BfdProfile(Change::ListDone),
+        Event::Community(Change::ListDone),
     ] {
         cluster.event(event);
         assert_eq!(cluster.settle(), 0);
@@ -205,8 +209,9 @@ fn a_pool_says_how_full_it_is_and_bgp_objects_that_they_do_nothing_yet() {
         (1, 3, 0, 4)
     );
     assert_eq!((status.conditions[0].status.as_str(), status.conditions[0].observed_generation), ("True", Some(1)));
-    let peer = Standing { uid: "u".into(), ..Standing::default() };
-    cluster.event(Event::Kept(Kind::BgpPeer, Change::Applied(("router".into(), Some(peer)))));
+    let peer = json!({"metadata": {"name": "router", "uid": "u"}, "spec": {"myASN": 1, "peerASN": 2, "peerAddress": "192.0.2.1"}});
+    let peer = serde_json::from_value(peer).expect("a BGPPeer");
+    cluster.event(Event::BgpPeer(Change::Applied(("router".into(), Some(peer)))));
     assert_eq!(cluster.settle(), 1);
     assert!(cluster.said.last().is_some_and(|said| said.starts_with("NotSupportedYet this version of Landfall")));
     assert_eq!(cluster.settle(), 0);

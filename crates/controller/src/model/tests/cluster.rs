@@ -60,8 +60,8 @@ impl Cluster {
 
     /// Every kind is listed, as after the watches were lost.
     pub(super) fn lists(&mut self) {
-        let pools: Vec<_> = self.pools.values().map(|pool| named(pool)).collect();
-        let advertisements: Vec<_> = self.advertisements.values().map(|ad| named(ad)).collect();
+        let pools: Vec<_> = self.pools.values().map(named).collect();
+        let advertisements: Vec<_> = self.advertisements.values().map(named).collect();
         let services: Vec<_> = self.services.values().map(read).collect();
         let namespaces: Vec<_> =
             self.namespaces.iter().map(|(name, labels)| (name.clone(), Some(labels.clone()))).collect();
@@ -72,6 +72,10 @@ impl Cluster {
         self.list(advertisements, Event::L2Advertisement);
         self.list(namespaces, Event::Namespace);
         self.list(nodes, Event::Node);
+        self.list(vec![], Event::BgpPeer);
+        self.list(vec![], Event::BgpAdvertisement);
+        self.list(vec![], Event::BfdProfile);
+        self.list(vec![], Event::Community);
     }
 
     fn list<T>(&mut self, listed: Vec<T>, wrap: impl Fn(Change<T>) -> Event) {
