@@ -40,9 +40,7 @@ pub struct Preference {
 impl L2Advertisement {
     /// Whether the advertisement is about this pool.
     pub fn selects_pool(&self, pool: &Pool) -> bool {
-        (self.pools.is_empty() && self.pool_selectors.is_empty())
-            || self.pools.contains(&pool.name)
-            || self.pool_selectors.any_matches(&pool.labels)
+        pool.is_chosen_by(&self.pools, &self.pool_selectors)
     }
 
     /// Whether a Service with these labels is announced by it.

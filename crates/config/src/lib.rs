@@ -1,7 +1,12 @@
-//! What does it mean? Pure: a user's `IPAddressPool` and `L2Advertisement` objects in, a [`Config`] or problems with
+//! What does it mean? Pure: a user's pools, advertisements and BGP objects in, a [`Config`] or problems with
 //! object, field, value and remedy out. Controller and speakers read the same objects with the same code.
 
+mod admission;
+pub mod bgp;
+mod duration;
 mod l2;
+mod loader;
+mod nodes;
 mod pool;
 mod problem;
 mod range;
@@ -10,10 +15,16 @@ mod selector;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use landfall_api::IPAddressPool;
+use kube::Resource;
+use landfall_api::bgp_peer::v1beta2::BGPPeer;
+use landfall_api::{BFDProfile, BGPAdvertisement, IPAddressPool};
 
+use crate::bgp::Bgp;
 use crate::problem::Problems;
+pub use admission::{ProfileInUse, introduced, may_delete_bfd_profile};
 pub use l2::{L2Advertisement, Preference};
+pub use loader::{Loaded, Loader};
+pub use nodes::Nodes;
 pub use pool::{Allocation, Pool};
 pub use problem::Problem;
 pub use range::{AddressRange, RangeError, bits, is_buggy};
@@ -26,6 +37,17 @@ pub struct Resources {
     pub pools: Vec<IPAddressPool>,
     /// Every `L2Advertisement`.
     pub l2_advertisements: Vec<landfall_api::L2Advertisement>,
+    /// Every `BGPPeer`.
+    pub bgp_peers: Vec<BGPPeer>,
+    /// Every `BGPAdvertisement`.
+    pub bgp_advertisements: Vec<BGPAdvertisement>,
+    /// Every `BFDProfile`.
+    pub bfd_profiles: Vec<BFDProfile>,
+    /// Every `Community`.
+    pub communities: Vec<landfall_api::Community>,
+    /// The cluster's nodes, which tell whether two BGPPeers or BGPAdvertisements are for the same node. Empty: unknown, so
+    /// all of them are taken to be.
+    pub nodes: Nodes,
 }
 
 /// What the objects mean together.
@@ -33,8 +55,10 @@ pub struct Resources {
 pub struct Config {
     /// Pools by name. Their ranges do not overlap.
     pub pools: BTreeMap<String, Pool>,
-    /// Advertisements by name.
+    /// L2Advertisements by name.
     pub l2_advertisements: BTreeMap<String, L2Advertisement>,
+    /// The BGP kinds.
+    pub bgp: Bgp,
 }
 
 impl Config {
@@ -43,12 +67,10 @@ impl Config {
     /// mistake is not about; one that runs keeps its last good configuration (see [`Loader`]).
     pub fn read(resources: &Resources) -> (Self, Vec<Problem>) {
         let mut problems = Vec::new();
-        let mut pools: Vec<&IPAddressPool> = resources.pools.iter().collect();
-        pools.sort_by_key(|pool| (pool.metadata.creation_timestamp.clone(), pool.metadata.name.clone()));
         // Ranges that are taken already, by their first address: the last one and the pool they belong to.
         let mut taken: BTreeMap<IpAddr, (AddressRange, String)> = BTreeMap::new();
         let mut config = Self::default();
-        for object in pools {
+        for object in by_age(&resources.pools) {
             let mut pool = Pool::read(object, &mut problems);
             let mut found = Problems::of("IPAddressPool", &pool.name, &mut problems);
             let mut kept = Vec::with_capacity(pool.ranges.len());
@@ -79,6 +101,7 @@ impl Config {
             let advertisement = L2Advertisement::read(object, &mut problems);
             config.l2_advertisements.insert(advertisement.name.clone(), advertisement);
         }
+        config.bgp = Bgp::read(resources, &config.pools, &mut problems);
         problems.sort();
         (config, problems)
     }
@@ -100,71 +123,14 @@ impl Config {
     }
 }
 
-/// Keeps the configuration in force: a mistake in a user's object leaves the last good one untouched, so that nothing
-/// that is announced gets lost by it.
-#[derive(Clone, Debug, Default)]
-pub struct Loader {
-    current: Option<Config>,
-    /// Whether `current` was taken in spite of problems.
-    partial: bool,
-    /// What the objects say now, as far as it can be read.
-    latest: Config,
-    problems: Vec<Problem>,
-}
-
-/// What a [`Loader::load`] changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Loaded {
-    /// The configuration in force is another one now.
-    pub config_changed: bool,
-    /// The list of problems is another one now.
-    pub problems_changed: bool,
-}
-
-impl Loader {
-    /// Takes the objects as they stand now. Without problems they come into force. With problems the last good
-    /// configuration stays; where there was none since the process started, what can be read comes into force.
-    pub fn load(&mut self, resources: &Resources) -> Loaded {
-        let (config, problems) = Config::read(resources);
-        let problems_changed = problems != self.problems;
-        let take = problems.is_empty() || self.current.is_none() || self.partial;
-        let config_changed = take && self.current.as_ref() != Some(&config);
-        if take {
-            self.current = Some(config.clone());
-            self.partial = !problems.is_empty();
-        }
-        self.latest = config;
-        self.problems = problems;
-        Loaded { config_changed, problems_changed }
-    }
-
-    /// Whether the configuration in force was taken in spite of problems, because there was none before: what no pool
-    /// contains now may belong to the part that could not be read.
-    pub fn is_partial(&self) -> bool {
-        self.partial
-    }
-
-    /// Whether the pool is in force as it stands now, and not held back by a mistake somewhere.
-    pub fn pool_in_force(&self, name: &str) -> bool {
-        self.current.as_ref().is_some_and(|current| current.pools.get(name) == self.latest.pools.get(name))
-    }
-
-    /// Whether the L2Advertisement is in force as it stands now, and not held back by a mistake somewhere.
-    pub fn l2_advertisement_in_force(&self, name: &str) -> bool {
-        self.current
-            .as_ref()
-            .is_some_and(|current| current.l2_advertisements.get(name) == self.latest.l2_advertisements.get(name))
-    }
-
-    /// The configuration in force; `None` before the first load.
-    pub fn config(&self) -> Option<&Config> {
-        self.current.as_ref()
-    }
-
-    /// What is wrong with the objects as they stand now, sorted; empty when all is well.
-    pub fn problems(&self) -> &[Problem] {
-        &self.problems
-    }
+/// The objects from the oldest to the youngest, those of one second by name. What has no creation time is just being made.
+fn by_age<K: Resource>(objects: &[K]) -> Vec<&K> {
+    let mut sorted: Vec<&K> = objects.iter().collect();
+    sorted.sort_by_cached_key(|object| {
+        let meta = object.meta();
+        (meta.creation_timestamp.is_none(), meta.creation_timestamp.clone(), meta.name.clone())
+    });
+    sorted
 }
 
 #[cfg(test)]

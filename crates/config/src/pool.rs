@@ -83,6 +83,12 @@ impl Pool {
         }
     }
 
+    /// Whether an advertisement with these `ipAddressPools` and `ipAddressPoolSelectors` is about this pool: a union of the
+    /// two; with neither, it is about every pool.
+    pub(crate) fn is_chosen_by(&self, names: &BTreeSet<String>, selectors: &Selectors) -> bool {
+        (names.is_empty() && selectors.is_empty()) || names.contains(&self.name) || selectors.any_matches(&self.labels)
+    }
+
     /// Reads the object. Entries that make no sense are problems and are left out.
     pub(crate) fn read(object: &IPAddressPool, found: &mut Vec<Problem>) -> Self {
         let name = object.metadata.name.clone().unwrap_or_default();

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 
 /// Addresses from `first` to `last`, both included, of one family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +88,17 @@ impl AddressRange {
     /// Whether the two ranges have an address in common.
     pub fn overlaps(&self, other: &Self) -> bool {
         self.first <= other.last && other.first <= self.last
+    }
+
+    /// The fewest prefixes that make up the range, in order: one for what was written as a CIDR, at most 254 otherwise.
+    pub fn prefixes(&self) -> impl Iterator<Item = IpNet> {
+        let (v4, v6) = match (self.first, self.last) {
+            (IpAddr::V4(first), IpAddr::V4(last)) => (Some(Ipv4Subnets::new(first, last, 0)), None),
+            (IpAddr::V6(first), IpAddr::V6(last)) => (None, Some(Ipv6Subnets::new(first, last, 0))),
+            // A range is of one family.
+            _ => (None, None),
+        };
+        v4.into_iter().flatten().map(IpNet::V4).chain(v6.into_iter().flatten().map(IpNet::V6))
     }
 
     /// How many addresses there are; `u128::MAX` stands for the whole of IPv6.
@@ -177,6 +188,22 @@ mod tests {
                 .filter(|n| is_buggy(IpAddr::from((u32::try_from(*n).unwrap()).to_be_bytes())))
                 .count() as u128;
             assert_eq!(range.buggy(), walked, "{text}");
+        }
+    }
+    #[test]
+    fn a_range_is_made_up_of_the_fewest_prefixes() {
+        for (text, prefixes) in [
+            ("10.0.0.0/24", &["10.0.0.0/24"][..]),
+            ("10.0.0.0-10.0.0.255", &["10.0.0.0/24"]),
+            ("10.0.0.7-10.0.0.7", &["10.0.0.7/32"]),
+            ("10.0.0.1-10.0.0.6", &["10.0.0.1/32", "10.0.0.2/31", "10.0.0.4/31", "10.0.0.6/32"]),
+            ("255.255.255.254-255.255.255.255", &["255.255.255.254/31"]),
+            ("0.0.0.0/0", &["0.0.0.0/0"]),
+            ("fd00::ff-fd00::101", &["fd00::ff/128", "fd00::100/127"]),
+            ("::/0", &["::/0"]),
+        ] {
+            let range = AddressRange::parse(text).expect(text);
+            assert_eq!(range.prefixes().map(|net| net.to_string()).collect::<Vec<_>>(), prefixes, "{text}");
         }
     }
 }

@@ -41,7 +41,7 @@ impl Selectors {
                     problems.add(
                         format!("{field}[{i}]"),
                         selector.to_string(),
-                        format!("duplicate definition of {field}; remove one of the two"),
+                        format!("duplicate definition of {}; remove one of the two", last_part(field)),
                     );
                 } else {
                     read.push(selector);
@@ -64,7 +64,7 @@ pub(crate) fn read_one(field: &str, given: &LabelSelector, problems: &mut Proble
             problems.add(
                 format!("{at}.values"),
                 twice[0].clone(),
-                "duplicate definition of match expression value; remove one of the two",
+                "duplicate definition of match expression value in label selector; remove one of the two",
             );
             sound = false;
         }
@@ -90,7 +90,7 @@ pub(crate) fn read_one(field: &str, given: &LabelSelector, problems: &mut Proble
     }
 }
 
-/// Reads a list of names; one that stands there twice is a problem.
+/// Reads a list of names; one that stands there twice is a problem, called a duplicate of what the field's name says.
 pub(crate) fn read_names(field: &str, given: &[String], problems: &mut Problems<'_>) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for (i, name) in given.iter().enumerate() {
@@ -98,9 +98,14 @@ pub(crate) fn read_names(field: &str, given: &[String], problems: &mut Problems<
             problems.add(
                 format!("{field}[{i}]"),
                 name.clone(),
-                format!("duplicate definition of {field}; remove one of the two"),
+                format!("duplicate definition of {} {name:?}; remove one of the two", last_part(field)),
             );
         }
     }
     names
+}
+
+/// `nodeSelectors` of `spec.nodeSelectors`.
+fn last_part(field: &str) -> &str {
+    field.rsplit('.').next().unwrap_or(field)
 }

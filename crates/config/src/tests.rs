@@ -30,7 +30,7 @@ fn ip(text: &str) -> IpAddr {
 }
 
 fn read(pools: Vec<IPAddressPool>, l2_advertisements: Vec<landfall_api::L2Advertisement>) -> (Config, Vec<String>) {
-    let (config, problems) = Config::read(&Resources { pools, l2_advertisements });
+    let (config, problems) = Config::read(&Resources { pools, l2_advertisements, ..Resources::default() });
     (config, problems.iter().map(ToString::to_string).collect())
 }
 
@@ -84,10 +84,10 @@ fn mistakes_are_named_with_object_field_value_and_remedy() {
         "IPAddressPool \"a\": spec.addresses[1] is \"10.0.1.9-10.0.1.1\": invalid IP range: start IP 10.0.1.9 is after the end IP 10.0.1.1; swap them",
         "IPAddressPool \"a\": spec.addresses[2] is \"nonsense\": invalid CIDR; write a CIDR",
         "IPAddressPool \"b\": spec.addresses is \"[]\": pool has no prefixes defined; add a CIDR or a range",
-        "IPAddressPool \"c\": spec.serviceAllocation.namespaces[1] is \"x\": duplicate definition of spec.serviceAllocation.namespaces",
+        "IPAddressPool \"c\": spec.serviceAllocation.namespaces[1] is \"x\": duplicate definition of namespaces",
         "IPAddressPool \"c\": spec.serviceAllocation.serviceSelectors[0] is ",
-        "L2Advertisement \"l\": spec.ipAddressPools[1] is \"a\": duplicate definition of spec.ipAddressPools",
-        "L2Advertisement \"l\": spec.nodeSelectors[1] is \"z=1\": duplicate definition of spec.nodeSelectors",
+        "L2Advertisement \"l\": spec.ipAddressPools[1] is \"a\": duplicate definition of ipAddressPools \"a\"",
+        "L2Advertisement \"l\": spec.nodeSelectors[1] is \"z=1\": duplicate definition of nodeSelectors",
         "L2Advertisement \"l\": spec.preferredNodeSelectors[0].weight is \"0\": a weight is from 1 to 100",
     ];
     assert_eq!(problems.len(), expected.len(), "{problems:#?}");
@@ -205,13 +205,13 @@ fn the_last_good_configuration_stays_in_force_over_a_mistake() {
     let good = Resources { pools: vec![pool("p", json!({"addresses": ["10.0.0.0/24"]}))], ..Default::default() };
     let bad = Resources { pools: vec![pool("p", json!({"addresses": ["10.0.0.0/99"]}))], ..Default::default() };
     let mut loader = Loader::default();
-    assert_eq!(loader.load(&good), Loaded { config_changed: true, problems_changed: false });
+    assert_eq!(loader.load(&good), Loaded { config_changed: true, bgp_changed: true, problems_changed: false });
     let before = loader.config().cloned();
-    assert_eq!(loader.load(&bad), Loaded { config_changed: false, problems_changed: true });
+    assert_eq!(loader.load(&bad), Loaded { config_changed: false, bgp_changed: false, problems_changed: true });
     assert_eq!(loader.config().cloned(), before);
     assert_eq!(loader.problems().len(), 1);
     assert!(!loader.is_partial() && !loader.pool_in_force("p"));
-    assert_eq!(loader.load(&good), Loaded { config_changed: false, problems_changed: true });
+    assert_eq!(loader.load(&good), Loaded { config_changed: false, bgp_changed: false, problems_changed: true });
     assert_eq!(loader.problems(), []);
 }
 
@@ -222,7 +222,7 @@ fn a_process_that_starts_with_a_mistake_serves_what_can_be_read() {
         ..Default::default()
     };
     let mut loader = Loader::default();
-    assert_eq!(loader.load(&bad), Loaded { config_changed: true, problems_changed: true });
+    assert_eq!(loader.load(&bad), Loaded { config_changed: true, bgp_changed: true, problems_changed: true });
     assert!(loader.config().is_some_and(|config| config.pools["p"].contains(ip("10.1.0.1"))));
     assert!(loader.is_partial() && loader.pool_in_force("p"));
     let better = Resources { pools: vec![pool("p", json!({"addresses": ["10.0.0.0/24", "x"]}))], ..Default::default() };

@@ -308,6 +308,7 @@ impl Model {
         Resources {
             pools: self.pools.entries().values().cloned().collect(),
             l2_advertisements: self.advertisements.entries().values().cloned().collect(),
+            ..Resources::default()
         }
     }
 

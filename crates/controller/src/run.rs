@@ -113,7 +113,7 @@ fn log(problems: &[Problem]) {
         info!("the configuration has no mistakes any more");
     }
     for problem in problems {
-        let Problem { kind, name, field, value, what } = problem;
+        let Problem { kind, name, field, value, what, .. } = problem;
         warn!(kind, name, field, value, what, "mistake in the configuration, the last good one stays in force");
     }
 }

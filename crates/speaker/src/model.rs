@@ -237,6 +237,7 @@ impl Model {
         let loaded = self.loader.load(&Resources {
             pools: self.pools.entries().values().cloned().collect(),
             l2_advertisements: self.advertisements.entries().values().cloned().collect(),
+            ..Resources::default()
         });
         self.dirty.all |= loaded.config_changed;
         loaded.problems_changed

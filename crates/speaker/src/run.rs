@@ -213,7 +213,7 @@ impl Owner {
 
     fn log_problems(&self) {
         for problem in self.model.problems() {
-            let Problem { kind, name, field, value, what } = problem;
+            let Problem { kind, name, field, value, what, .. } = problem;
             error!(kind, name, field, value, what, "mistake in the configuration, the last good one stays in force");
         }
         if self.model.problems().is_empty() {

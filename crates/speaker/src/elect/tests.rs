@@ -34,6 +34,7 @@ fn config(advertisements: Value) -> Config {
     let (config, problems) = Config::read(&Resources {
         pools: serde_json::from_value(pools).unwrap(),
         l2_advertisements: serde_json::from_value(json!(advertisements)).unwrap(),
+        ..Resources::default()
     });
     assert_eq!(problems, []);
     config
