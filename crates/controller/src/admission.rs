@@ -5,9 +5,9 @@
 //! request ─▶ serve ─▶ review, conversion ─▶ answer
 //! ```
 //!
-//! [`certificate`], [`review`], [`candidate`] (what a review is about) and [`conversion`] decide; `publish` and `serve` talk to the cluster. Two tasks,
-//! either of which may be aborted at any time: the server and the publisher. Nothing here is needed to give out addresses,
-//! and whatever passes unchecked is found by the controller again.
+//! [`certificate`], [`review`], [`candidate`] (what a review is about) and [`conversion`] decide; `publish` and `serve` talk to
+//! the cluster. Two tasks, either of which may be aborted at any time: the server and the publisher. Nothing here is needed
+//! to give out addresses, and whatever passes unchecked is found by the controller again.
 
 pub mod candidate;
 pub mod certificate;
