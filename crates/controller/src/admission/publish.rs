@@ -1,6 +1,7 @@
 //! Keeps the certificate in its Secret, shows it, and tells the API server which authority to trust. Every replica does: the
 //! first one to write the Secret wins, and the others read what it wrote.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::time::Duration;
 
@@ -44,6 +45,14 @@ const SETTLE: Duration = Duration::from_millis(200);
 /// How often another replica may be first before we give up for now.
 const RACES: usize = 5;
 
+/// How a look at everything ended.
+enum Round {
+    /// All is in order.
+    Settled,
+    /// Somebody else, another replica perhaps, was writing at the same time: to be looked at again.
+    Overtaken,
+}
+
 /// The task's means.
 pub(super) struct Publisher {
     pub(super) client: Client,
@@ -64,12 +73,13 @@ impl Publisher {
         let mut failure = None;
         loop {
             let pause = match self.round().await {
-                Ok(()) => {
+                Ok(Round::Settled) => {
                     if failure.take().is_some() {
                         info!("the webhooks' certificate is in order again");
                     }
                     CHECK
                 }
+                Ok(Round::Overtaken) => Duration::ZERO,
                 Err(error) => {
                     let said = format!("{error:#}");
                     if failure.as_ref() != Some(&said) {
@@ -85,7 +95,7 @@ impl Publisher {
         }
     }
 
-    async fn round(&self) -> anyhow::Result<()> {
+    async fn round(&self) -> anyhow::Result<Round> {
         let configurations: Api<ValidatingWebhookConfiguration> = Api::all(self.client.clone());
         let name = &self.settings.configuration;
         let about = || format!("ValidatingWebhookConfiguration {name}");
@@ -95,12 +105,24 @@ impl Publisher {
         let Usable { identity, ca } = self.usable(&configuration).await?;
         self.shown.set(identity);
         if let Some(patch) = webhooks_patch(&configuration, &ca) {
-            configurations.patch(name, &params(), &Patch::Strategic(patch)).await.map_err(said).with_context(about)?;
-            info!(configuration = name, "the API server is told whom to trust about webhooks");
+            match configurations.patch(name, &params(), &Patch::Strategic(patch)).await {
+                Ok(_) => info!(configuration = name, "the API server is told whom to trust about webhooks"),
+                Err(error) if is_race(&error) => return Ok(Round::Overtaken),
+                Err(error) => return Err(said(error)).with_context(about),
+            }
         }
-        self.publish_to_conversion(&ca).await?;
+        let definitions: Api<CustomResourceDefinition> = Api::all(self.client.clone());
+        let about = || format!("CustomResourceDefinition {PEERS_CRD}");
+        let peers = definitions.get(PEERS_CRD).await.map_err(said).with_context(about)?;
+        if let Some(patch) = conversion_patch(&peers, &self.settings.service, &self.namespace, &ca) {
+            match definitions.patch(PEERS_CRD, &params(), &Patch::Merge(patch)).await {
+                Ok(_) => info!(crd = PEERS_CRD, "the API server has BGPPeers converted by us"),
+                Err(error) if is_race(&error) => return Ok(Round::Overtaken),
+                Err(error) => return Err(said(error)).with_context(about),
+            }
+        }
         self.ready.done();
-        Ok(())
+        Ok(Round::Settled)
     }
 
     /// What the Secret holds, after a renewal if that is due. A Secret that is made belongs to `owner` and goes with it.
@@ -111,10 +133,12 @@ impl Publisher {
         for _ in 0..RACES {
             let now = Timestamp::now();
             let present = secrets.get_opt(name).await.map_err(said).with_context(about)?;
-            let data = present.as_ref().and_then(|secret| secret.data.clone()).unwrap_or_default();
-            let why = match assess(&data, &dns_name, now) {
-                Ok(usable) => return Ok(usable),
-                Err(why) => format!("{why:#}"),
+            let why = match &present {
+                None => "there is none".to_owned(),
+                Some(secret) => match assess(secret.data.as_ref().unwrap_or(&BTreeMap::new()), &dns_name, now) {
+                    Ok(usable) => return Ok(usable),
+                    Err(why) => format!("{why:#}"),
+                },
             };
             let issued = issue(present.as_ref(), &dns_name, now).context("a certificate cannot be made")?;
             let usable = assess(&issued.data, &dns_name, now).context("the certificate that was made is no good")?;
@@ -123,8 +147,7 @@ impl Publisher {
                     info!(secret = name, dns_name, why, "a new certificate for the webhooks");
                     return Ok(usable);
                 }
-                // Somebody else was first, or has deleted it meanwhile.
-                Err(kube::Error::Api(refusal)) if matches!(refusal.code, 404 | 409) => {}
+                Err(error) if is_race(&error) => {}
                 Err(error) => return Err(said(error)).with_context(about),
             }
         }
@@ -161,17 +184,6 @@ impl Publisher {
                 let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
                 secrets.create(&params, &secret).await?;
             }
-        }
-        Ok(())
-    }
-
-    async fn publish_to_conversion(&self, ca: &[u8]) -> anyhow::Result<()> {
-        let api: Api<CustomResourceDefinition> = Api::all(self.client.clone());
-        let about = || format!("CustomResourceDefinition {PEERS_CRD}");
-        let present = api.get(PEERS_CRD).await.map_err(said).with_context(about)?;
-        if let Some(patch) = conversion_patch(&present, &self.settings.service, &self.namespace, ca) {
-            api.patch(PEERS_CRD, &params(), &Patch::Merge(patch)).await.map_err(said).with_context(about)?;
-            info!(crd = PEERS_CRD, "the API server converts BGPPeers by us");
         }
         Ok(())
     }
@@ -222,6 +234,11 @@ fn conversion_patch(present: &CustomResourceDefinition, service: &str, namespace
     // One or the other; a merge would leave both.
     patch["spec"]["conversion"]["webhook"]["clientConfig"]["url"] = Value::Null;
     (present.spec.conversion.as_ref() != Some(&conversion)).then_some(patch)
+}
+
+/// Whether the object was changed or deleted by somebody else between our look and our write.
+fn is_race(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(refusal) if matches!(refusal.code, 404 | 409))
 }
 
 fn params() -> PatchParams {

@@ -17,7 +17,7 @@ fn a_pool_that_overlaps_another_is_refused_at_apply() -> Result<()> {
         let said = refusal(scene, &pool("refused-2", &["172.30.0.183/32", "172.30.0.184/32"]))?;
         for part in [
             "ipaddresspoolvalidationwebhook.metallb.io",
-            r#"IPAddressPool "refused-2": spec.addresses is "172.30.0.183/32""#,
+            r#"IPAddressPool "refused-2": spec.addresses is "172.30.0.183""#,
             r#"of pool "refused-1""#,
             "shrink one of the two",
         ] {
