@@ -52,6 +52,11 @@ helm.sh/chart: {{ printf "%s-%s" $context.Chart.Name $context.Chart.Version | re
 {{- end -}}
 {{- end -}}
 
+{{/* "true" where the controller serves webhooks, else empty. */}}
+{{- define "landfall.webhooks" -}}
+{{- if and .Values.controller.enabled (eq .Values.controller.webhookMode "enabled") -}}true{{- end -}}
+{{- end -}}
+
 {{/* Every probe: quick to say "ready", so that an installation that waits is over soon. Takes (dict "port" "host"). */}}
 {{- define "landfall.probes" -}}
 readinessProbe:

@@ -1,8 +1,9 @@
 //! Gives Services their addresses: cluster in → decide → cluster out.
 //!
 //! [`watch`] reads the cluster into [`watch::Event`]s, [`model`] decides ([`converge`] for one Service, [`report`] for the
-//! configuration objects) and [`write`] sends the patches. Only `watch`, `write` and `run` await.
+//! configuration objects) and [`write`] sends the patches. Only `watch`, `write`, `run` and the edges of [`admission`] await.
 
+pub mod admission;
 pub mod contest;
 pub mod converge;
 pub mod model;

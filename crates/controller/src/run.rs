@@ -2,6 +2,7 @@
 //! - one watch for each kind ([`watch`](crate::watch)); may be aborted at any time;
 //! - the owner of the model, which is this function: it decides;
 //! - up to [`WRITES`] writes, each a task; an aborted one is decided and sent again after the restart;
+//! - the webhooks' server and its certificate's keeper ([`admission`](crate::admission)); may be aborted at any time;
 //! - the event recorder and the probe server ([`landfall_runtime`]).
 
 use std::net::SocketAddr;
@@ -18,6 +19,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
+use crate::admission;
 use crate::model::{Model, Now, Write, Written};
 use crate::watch;
 use crate::write::Writer;
@@ -35,6 +37,8 @@ pub struct Settings {
     pub lb_class: Option<String>,
     /// Where `/healthz`, `/readyz` and `/metrics` are served.
     pub probe_address: SocketAddr,
+    /// Serve the webhooks; `None`: somebody else does, or nobody.
+    pub admission: Option<admission::Settings>,
 }
 
 /// Runs until the process is asked to end.
@@ -48,6 +52,9 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let client = client::connect().await?;
     let instance = std::env::var("HOSTNAME").unwrap_or_default();
     let recorder = Recorder::start(client.clone(), "landfall-controller", instance, &mut registry);
+    if let Some(admission) = settings.admission {
+        admission::start(admission, client.clone(), settings.namespace.clone(), &health).await?;
+    }
     probes::serve(settings.probe_address, health, Arc::new(registry), shutdown.clone()).await?;
     let (to_model, mut events) = mpsc::channel(CHANNEL_BOUND);
     let _watches = watch::start(&client, &settings.namespace, settings.lb_class.as_deref(), &to_model);

@@ -1,10 +1,12 @@
 //! What was typed ([`Args`]) becomes what is used ([`Job`]), said once in the log.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use landfall_controller::admission;
 use landfall_runtime::logs;
 use tracing::{error, info};
 
@@ -24,7 +26,7 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Give each Service an address from a pool (one replica per cluster)
-    Controller(CommonArgs),
+    Controller(ControllerArgs),
     /// Answer ARP and NDP for the addresses that this node owns (one on each node)
     Speaker(SpeakerArgs),
     /// Install or upgrade the CustomResourceDefinitions and wait until the API server serves them
@@ -54,6 +56,55 @@ struct CommonArgs {
     health_probe_port: u16,
     #[command(flatten)]
     logs: LogArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct ControllerArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    #[command(flatten)]
+    webhooks: WebhookArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct WebhookArgs {
+    /// Serve the webhooks by which the API server refuses, at kubectl apply, what does not fit the objects that are there:
+    /// enabled or disabled. When disabled, such a mistake is said afterwards, in the object's condition Accepted
+    #[arg(long, default_value = "enabled", env = "LANDFALL_WEBHOOK_MODE", value_name = "MODE")]
+    webhook_mode: WebhookMode,
+    /// Port of the webhooks on the Pod's address
+    #[arg(long, default_value_t = 9443, value_name = "PORT")]
+    webhook_port: u16,
+    /// Service in front of that port, in the controller's namespace: the certificate is made for its name
+    #[arg(long, default_value = "landfall-webhook-service", value_name = "NAME")]
+    webhook_service: String,
+    /// Secret in the controller's namespace where the certificate is kept. It is made and renewed by itself; delete it to
+    /// have a new one at once
+    #[arg(long, default_value = "landfall-webhook-cert", value_name = "NAME")]
+    webhook_secret: String,
+    /// ValidatingWebhookConfiguration whose webhooks are told to trust the certificate
+    #[arg(long, default_value = "landfall-webhooks", value_name = "NAME")]
+    webhook_configuration: String,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum WebhookMode {
+    Enabled,
+    Disabled,
+}
+
+impl FromStr for WebhookMode {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "enabled" => Ok(Self::Enabled),
+            "disabled" => Ok(Self::Disabled),
+            "onlywebhook" => Err("a controller that serves nothing but webhooks does not exist here: with several \
+                                  replicas each one serves them; use enabled or disabled"),
+            _ => Err("use enabled or disabled"),
+        }
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -92,7 +143,7 @@ impl Args {
         F: Future<Output = anyhow::Result<()>>,
     {
         let log = match &self.command {
-            Command::Controller(common) => &common.logs,
+            Command::Controller(args) => &args.common.logs,
             Command::Speaker(args) => &args.common.logs,
             Command::Crds(log) => log,
         };
@@ -113,10 +164,11 @@ impl Args {
 impl Command {
     fn into_job(self) -> anyhow::Result<Job> {
         Ok(match self {
-            Command::Controller(common) => Job::Controller(landfall_controller::Settings {
-                probe_address: (Ipv6Addr::UNSPECIFIED, common.health_probe_port).into(),
-                namespace: namespace(common.namespace),
-                lb_class: not_empty(common.lb_class),
+            Command::Controller(args) => Job::Controller(landfall_controller::Settings {
+                probe_address: (Ipv6Addr::UNSPECIFIED, args.common.health_probe_port).into(),
+                namespace: namespace(args.common.namespace),
+                lb_class: not_empty(args.common.lb_class),
+                admission: args.webhooks.into_settings(),
             }),
             Command::Speaker(args) => Job::Speaker(landfall_speaker::Settings {
                 node_name: not_empty(args.node_name).context(
@@ -134,6 +186,20 @@ impl Command {
             }),
             Command::Crds(_) => Job::Crds,
         })
+    }
+}
+
+impl WebhookArgs {
+    fn into_settings(self) -> Option<admission::Settings> {
+        match self.webhook_mode {
+            WebhookMode::Enabled => Some(admission::Settings {
+                address: (Ipv6Addr::UNSPECIFIED, self.webhook_port).into(),
+                service: self.webhook_service,
+                secret: self.webhook_secret,
+                configuration: self.webhook_configuration,
+            }),
+            WebhookMode::Disabled => None,
+        }
     }
 }
 
@@ -176,6 +242,23 @@ mod tests {
         let Ok(Job::Controller(settings)) = job("controller --lb-class example.com/lb") else { panic!() };
         assert_eq!(settings.lb_class.as_deref(), Some("example.com/lb"));
         assert_eq!(settings.probe_address.to_string(), "[::]:17472");
+    }
+
+    #[test]
+    fn the_webhooks_are_served_unless_they_are_switched_off() {
+        let line = "controller --webhook-port 8443 --webhook-service s --webhook-secret c --webhook-configuration w";
+        let Ok(Job::Controller(settings)) = job(line) else { panic!("not a controller") };
+        let expected = admission::Settings {
+            address: "[::]:8443".parse().unwrap(),
+            service: "s".into(),
+            secret: "c".into(),
+            configuration: "w".into(),
+        };
+        assert_eq!(settings.admission, Some(expected));
+        let Ok(Job::Controller(settings)) = job("controller --webhook-mode disabled") else { panic!() };
+        assert_eq!(settings.admission, None);
+        let error = job("controller --webhook-mode onlywebhook").unwrap_err().to_string();
+        assert!(error.contains("with several replicas each one serves them; use enabled or disabled"), "{error}");
     }
 
     #[test]

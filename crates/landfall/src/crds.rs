@@ -35,9 +35,12 @@ pub(crate) async fn apply() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Applies one; returns `created`, `upgraded` or `unchanged`. Needs the permissions to patch and to create, no other: what
-/// stood there before is learnt by a dry run, which answers with the old resourceVersion (with none for a new object),
-/// and what the server makes of it by applying it again, which changes nothing.
+/// Applies one; returns `created`, `upgraded` or `unchanged`. What the definition does not mention stays as it is: so does the
+/// `spec.conversion` of BGPPeer, which is the controller's.
+///
+/// Needs the permissions to patch and to create, no other: what stood there before is learnt by a dry run, which answers with
+/// the old resourceVersion (with none for a new object), and what the server makes of it by applying it again, which changes
+/// nothing.
 async fn apply_one(
     api: &Api<CustomResourceDefinition>,
     name: &str,
@@ -97,6 +100,14 @@ mod tests {
             let condition = format!(r#"{{"conditions":[{{"type":"{type_}","status":"{status}"}}]}}"#);
             crd.status = landfall_api::yaml::from_str(&condition).ok();
             assert_eq!(is_established(&crd), expected, "{type_}={status}");
+        }
+    }
+
+    #[test]
+    fn the_conversion_of_bgp_peers_is_left_to_the_controller() {
+        // A server-side apply keeps what it does not mention; the controller writes the conversion when its webhook serves.
+        for crd in landfall_api::crds::all().unwrap() {
+            assert_eq!(crd.spec.conversion, None, "{}", crd.name_any());
         }
     }
 

@@ -1,9 +1,10 @@
-//! How does a process live? Logs, probes, metrics, the cluster client, watches, events, shutdown.
+//! How does a process live? Logs, probes, metrics, the cluster client, watches, events, an HTTPS server, shutdown.
 //!
 //! Controller and speaker are this crate around a pure middle:
 //! [`client::connect`] → [`watch::spawn`] per kind → one owner task → writes and [`events::Recorder`];
 //! beside them [`probes::serve`], and [`shutdown::install`] tells all of them when to end.
 
+pub mod certificate;
 pub mod client;
 pub mod events;
 pub mod logs;
@@ -11,6 +12,7 @@ pub mod metrics;
 pub mod probes;
 pub mod shutdown;
 pub mod table;
+pub mod tls_server;
 pub mod view;
 pub mod watch;
 

@@ -134,7 +134,7 @@ fn router(health: Health, metrics: Arc<Registry>) -> Router {
 }
 
 /// `[::]` takes IPv4 as well; where the kernel has no IPv6 it means `0.0.0.0`.
-async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+pub(crate) async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     match TcpListener::bind(address).await {
         Err(error) if address.ip() == Ipv6Addr::UNSPECIFIED && error.kind() != ErrorKind::AddrInUse => {
             TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await

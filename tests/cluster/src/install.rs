@@ -10,6 +10,8 @@ use crate::eventually;
 
 /// Landfall's Pods.
 pub const PODS: &str = "app.kubernetes.io/name=landfall";
+/// The ValidatingWebhookConfiguration of the release.
+pub const WEBHOOKS: &str = "landfall-webhooks";
 /// The image that `cargo lab test` loads into the nodes.
 const IMAGE: [&str; 4] = ["--set", "image.repository=docker.io/library/landfall", "--set", "image.tag=dev"];
 
@@ -61,6 +63,20 @@ pub fn uninstall(lab: &Lab) -> Result<()> {
         ensure!(pods.trim().is_empty(), "still there: {pods}");
         Ok(Some(()))
     })
+}
+
+/// Runs `test` while the API server asks no webhook, as if no controller could be reached.
+/// # Errors
+/// Those of the test, or kubectl's.
+pub fn without_webhooks<T>(lab: &Lab, test: impl FnOnce() -> Result<T>) -> Result<T> {
+    let mut configuration = lab.get(&["validatingwebhookconfiguration", WEBHOOKS])?;
+    lab.kubectl(&["delete", "validatingwebhookconfiguration", WEBHOOKS])?;
+    let outcome = test();
+    if let Some(metadata) = configuration["metadata"].as_object_mut() {
+        metadata.retain(|field, _| ["name", "labels", "annotations"].contains(&field.as_str()));
+    }
+    lab.apply(&configuration.to_string())?;
+    outcome
 }
 
 /// The names of the CRDs of `metallb.io` in the cluster.

@@ -1,11 +1,11 @@
 //! Mistakes are refused, or said; what works goes on working.
 
 use anyhow::{Context, Result};
-use landfall_cluster_tests::eventually;
 use landfall_cluster_tests::manifests::{advertisement, annotated, pods, pool, service};
 use landfall_cluster_tests::scene::with_landfall;
 use landfall_cluster_tests::service::{ALLOCATED, events};
 use landfall_cluster_tests::wire::who_has;
+use landfall_cluster_tests::{eventually, install};
 use landfall_lab::landfall::NAMESPACE;
 use serde_json::json;
 
@@ -44,7 +44,11 @@ fn overlapping_pools_are_reported_and_what_was_served_before_still_is() -> Resul
         scene.accepted("ipaddresspool", "overlap-1", "Valid")?;
         let (node, version) = (served.wait_for_announcer()?, served.version()?);
 
-        scene.apply(&[pool("overlap-2", &["172.30.0.195/32", "172.30.0.196/32"])])?;
+        install::without_webhooks(&scene.lab, || {
+            eventually("overlapping pool that nobody is asked about", || {
+                scene.apply(&[pool("overlap-2", &["172.30.0.195/32", "172.30.0.196/32"])]).map(Some)
+            })
+        })?;
         let condition = scene.accepted("ipaddresspool", "overlap-2", "Invalid")?;
         assert_eq!(condition["status"], "False");
         let message = condition["message"].as_str().unwrap_or_default();
@@ -96,10 +100,10 @@ fn a_service_that_cannot_be_served_says_why_and_can_be_waited_for() -> Result<()
 fn objects_for_bgp_are_kept_as_they_are_and_say_that_nothing_comes_of_them_yet() -> Result<()> {
     with_landfall("bgp", |scene| {
         let object = |version: &str, kind: &str, name: &str, spec| json!({"apiVersion": format!("metallb.io/{version}"), "kind": kind, "metadata": {"name": name}, "spec": spec});
-        let router = json!({"myASN": 64500, "peerASN": 64501, "peerAddress": "172.30.0.1", "bfdProfile": "fast"});
+        let router = |address| json!({"myASN": 64500, "peerASN": 64501, "peerAddress": address, "bfdProfile": "fast"});
         let objects = [
-            object("v1beta2", "BGPPeer", "router", router.clone()),
-            object("v1beta1", "BGPPeer", "old-router", router),
+            object("v1beta2", "BGPPeer", "router", router("172.30.0.1")),
+            object("v1beta1", "BGPPeer", "old-router", router("172.30.0.2")),
             object(
                 "v1beta1",
                 "BGPAdvertisement",

@@ -93,14 +93,19 @@ fn helm_uninstall_leaves_what_is_the_users_and_nothing_of_ours() -> Result<()> {
             scene.landfall_object(kind, "uninstall")?;
         }
         assert_eq!(left.addresses()?, [ip], "the Service's status");
-        let ours = "deployments,daemonsets,replicasets,pods,jobs,serviceaccounts,roles,rolebindings,secrets,configmaps";
+        let ours = "deployments,daemonsets,replicasets,pods,jobs,services,serviceaccounts,roles,rolebindings,secrets,configmaps";
+        let everywhere = "clusterroles,clusterrolebindings,validatingwebhookconfigurations";
         for (what, args) in [
             ("in the namespace", &["get", ours, "--namespace", "landfall-system", "--output", "name"][..]),
-            ("in the cluster", &["get", "clusterroles,clusterrolebindings", "--output", "name"]),
+            ("in the cluster", &["get", everywhere, "--output", "name"]),
         ] {
-            let names = scene.lab.kubectl(args)?;
-            let found: Vec<&str> = names.lines().filter(|name| name.contains("landfall")).collect();
-            assert_eq!(found, [""; 0], "left behind {what}");
+            // The Secret with the certificate goes with its owner, a moment later.
+            eventually(&format!("end of what is ours {what}"), || {
+                let names = scene.lab.kubectl(args)?;
+                let found: Vec<&str> = names.lines().filter(|name| name.contains("landfall")).collect();
+                ensure!(found.is_empty(), "left behind: {found:?}");
+                Ok(Some(()))
+            })?;
         }
         for node in scene.lab.nodes()? {
             assert!(scene.lab.pid_of(&node, "speaker").is_err(), "a speaker runs on {node}");

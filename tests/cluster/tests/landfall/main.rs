@@ -1,6 +1,7 @@
 //! Landfall on a real cluster, asked through the API and on the wire. `cargo lab test` runs these.
 
 mod addresses;
+mod admission;
 mod answers;
 mod article;
 mod bad_input;

@@ -51,7 +51,8 @@ fn the_plain_manifests_work_without_helm() -> Result<()> {
         let outcome = scene.service("served").wait_for_address().and_then(|ip| scene.ask(ip, 80));
 
         // What helm would stumble over. The namespace and the CRDs stay.
-        let ours = "deployments,daemonsets,serviceaccounts,roles,rolebindings,clusterroles,clusterrolebindings";
+        let ours = "deployments,daemonsets,services,serviceaccounts,roles,rolebindings,clusterroles,clusterrolebindings,\
+                    validatingwebhookconfigurations";
         scene.kubectl_landfall(&["delete", ours, "--selector", install::PODS])?;
         install::uninstall(&scene.lab)?;
         outcome.map(|_| ())
