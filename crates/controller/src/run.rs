@@ -35,6 +35,8 @@ pub struct Settings {
     pub lb_class: Option<String>,
     /// Where `/healthz`, `/readyz` and `/metrics` are served.
     pub probe_address: SocketAddr,
+    /// The Lease, in `namespace`, on which the replicas elect the one that writes; `None`: this is the only replica.
+    pub lease: Option<String>,
 }
 
 /// Runs until the process is asked to end.

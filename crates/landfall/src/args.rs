@@ -23,8 +23,8 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Give each Service an address from a pool (one replica per cluster)
-    Controller(CommonArgs),
+    /// Give each Service an address from a pool (of several replicas one is elected to, the others stand by)
+    Controller(ControllerArgs),
     /// Answer ARP and NDP for the addresses that this node owns (one on each node)
     Speaker(SpeakerArgs),
     /// Install or upgrade the CustomResourceDefinitions and wait until the API server serves them
@@ -54,6 +54,23 @@ struct CommonArgs {
     health_probe_port: u16,
     #[command(flatten)]
     logs: LogArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct ControllerArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    /// Elect one of the replicas, which alone writes. With false there must never be two, not even during an upgrade
+    /// (strategy Recreate): two would give the same address to different Services
+    #[arg(
+        long, env = "LANDFALL_LEADER_ELECT", value_name = "BOOL", action = clap::ArgAction::Set, num_args = 0..=1,
+        require_equals = true, default_value_t = true, default_missing_value = "true"
+    )]
+    leader_elect: bool,
+    /// Name of the Lease on which they elect, in the namespace of the configuration objects; the same for all replicas.
+    /// `kubectl get lease` shows who leads
+    #[arg(long, env = "LANDFALL_LEASE_NAME", value_name = "NAME", default_value = "landfall-controller")]
+    lease_name: String,
 }
 
 #[derive(Debug, clap::Args)]
@@ -92,7 +109,7 @@ impl Args {
         F: Future<Output = anyhow::Result<()>>,
     {
         let log = match &self.command {
-            Command::Controller(common) => &common.logs,
+            Command::Controller(args) => &args.common.logs,
             Command::Speaker(args) => &args.common.logs,
             Command::Crds(log) => log,
         };
@@ -113,10 +130,11 @@ impl Args {
 impl Command {
     fn into_job(self) -> anyhow::Result<Job> {
         Ok(match self {
-            Command::Controller(common) => Job::Controller(landfall_controller::Settings {
-                probe_address: (Ipv6Addr::UNSPECIFIED, common.health_probe_port).into(),
-                namespace: namespace(common.namespace),
-                lb_class: not_empty(common.lb_class),
+            Command::Controller(args) => Job::Controller(landfall_controller::Settings {
+                probe_address: (Ipv6Addr::UNSPECIFIED, args.common.health_probe_port).into(),
+                namespace: namespace(args.common.namespace),
+                lb_class: not_empty(args.common.lb_class),
+                lease: args.leader_elect.then_some(args.lease_name),
             }),
             Command::Speaker(args) => Job::Speaker(landfall_speaker::Settings {
                 node_name: not_empty(args.node_name).context(
@@ -176,6 +194,19 @@ mod tests {
         let Ok(Job::Controller(settings)) = job("controller --lb-class example.com/lb") else { panic!() };
         assert_eq!(settings.lb_class.as_deref(), Some("example.com/lb"));
         assert_eq!(settings.probe_address.to_string(), "[::]:17472");
+    }
+
+    #[test]
+    fn replicas_elect_on_a_lease_unless_told_not_to() {
+        for (line, lease) in [
+            ("controller", Some("landfall-controller")),
+            ("controller --leader-elect", Some("landfall-controller")),
+            ("controller --leader-elect=true --lease-name=second-controller", Some("second-controller")),
+            ("controller --leader-elect=false --lease-name=second-controller", None),
+        ] {
+            let Ok(Job::Controller(settings)) = job(line) else { panic!("{line}: not a controller") };
+            assert_eq!(settings.lease.as_deref(), lease, "{line}");
+        }
     }
 
     #[test]
