@@ -57,6 +57,16 @@ helm.sh/chart: {{ printf "%s-%s" $context.Chart.Name $context.Chart.Version | re
 {{- if and .Values.controller.enabled (eq .Values.controller.webhookMode "enabled") -}}true{{- end -}}
 {{- end -}}
 
+{{/* An upgrade with --reuse-values from a version that knew no replicas brings none along. */}}
+{{- define "landfall.controllerReplicas" -}}
+{{- .Values.controller.replicas | default 2 -}}
+{{- end -}}
+
+{{/* The Lease on which controllers elect their leader: one for each release. */}}
+{{- define "landfall.leaseName" -}}
+{{- include "landfall.fullname" . -}}-controller
+{{- end -}}
+
 {{/* Every probe: quick to say "ready", so that an installation that waits is over soon. Takes (dict "port" "host"). */}}
 {{- define "landfall.probes" -}}
 readinessProbe:

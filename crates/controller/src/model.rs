@@ -60,11 +60,11 @@ pub enum Target {
 }
 
 /// How a write ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Written {
-    /// It is done.
-    Done,
-    /// The object is gone, or is another one of the same name: the watch will tell.
+    /// It is done; the object's resourceVersion after it.
+    Done(String),
+    /// The object is gone, or is not any more what it was when this was decided: the watch will tell.
     Gone,
     /// It did not work this time.
     Failed,
@@ -170,23 +170,23 @@ impl Model {
     }
 
     /// A write has ended.
-    pub fn written(&mut self, write: &Write, how: Written, now: Now) {
+    pub fn written(&mut self, write: &Write, how: &Written, now: Now) {
         match &write.target {
             Target::Object(kind, name) => {
                 self.reporting = false;
-                if how == Written::Done {
+                if let Written::Done(_) = how {
                     self.take_report(*kind, name, &write.patch);
                 } else {
                     self.report_due = Some(now.instant + Duration::from_secs(1));
                 }
             }
             Target::Service(key) => {
-                if how == Written::Done {
+                if let Written::Done(version) = how {
                     // The watch will say the same in a moment; until then nothing is written twice.
                     if let (Some(service), Some(outcome)) = (self.services.get(key), &write.outcome)
                         && Some(service.uid.as_str()) == write.patch["metadata"]["uid"].as_str()
                     {
-                        let after = patch::applied(service, outcome, now.wall);
+                        let after = patch::applied(service, outcome, now.wall, version);
                         let kept = outcome.verdict.is_some().then_some(after);
                         self.services.apply(Change::Applied((key.clone(), kept)));
                     }

@@ -15,8 +15,9 @@ pub const FIELD_MANAGER: &str = "landfall-controller";
 /// the same, so that nothing is written.
 ///
 /// One patch carries addresses, annotation and condition: the API server keeps metadata that comes through the status
-/// subresource. It is a *strategic* merge, so that conditions of others stay. It names the uid: should the Service have
-/// been made again under its name, the server refuses it.
+/// subresource. It is a *strategic* merge, so that conditions of others stay. It names uid and resourceVersion: should the
+/// Service be another one by now, or have been written to since we saw it, the server refuses. So neither a successor of
+/// the same name nor a new leader's decision is overwritten by a write that comes late.
 pub fn service(service: &Service, outcome: &Outcome, now: Timestamp) -> Option<Value> {
     let mut patch = json!({});
     if let Some(ips) = &outcome.ingress {
@@ -47,12 +48,13 @@ pub fn service(service: &Service, outcome: &Outcome, now: Timestamp) -> Option<V
         return None;
     }
     patch["metadata"]["uid"] = json!(service.uid);
+    patch["metadata"]["resourceVersion"] = json!(service.resource_version);
     Some(patch)
 }
 
-/// What the Service will look like once the patch is written.
-pub fn applied(service: &Service, outcome: &Outcome, now: Timestamp) -> Service {
-    let mut after = service.clone();
+/// What the Service looks like once the patch is written, in the version that the server answered.
+pub fn applied(service: &Service, outcome: &Outcome, now: Timestamp, resource_version: &str) -> Service {
+    let mut after = Service { resource_version: resource_version.to_owned(), ..service.clone() };
     if let Some(ips) = &outcome.ingress {
         after.ingress = ips.iter().map(ToString::to_string).collect();
     }
@@ -117,7 +119,7 @@ mod tests {
     }
 
     fn pending() -> Service {
-        Service { uid: "u1".into(), wanted: true, ..Service::default() }
+        Service { uid: "u1".into(), resource_version: "1".into(), wanted: true, ..Service::default() }
     }
 
     #[test]
@@ -126,7 +128,7 @@ mod tests {
         assert_eq!(
             patch,
             Some(json!({
-                "metadata": {"uid": "u1", "annotations": {
+                "metadata": {"uid": "u1", "resourceVersion": "1", "annotations": {
                     "metallb.io/ip-allocated-from-pool": "p", "landfall.io/node": "n1"}},
                 "status": {
                     "loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]},
@@ -144,17 +146,17 @@ mod tests {
             outcome(&[], None, Some((false, "full"))),
             outcome(&[], None, None),
         ] {
-            let after = applied(&pending(), &wanted, at(9));
+            let after = applied(&pending(), &wanted, at(9), "2");
             assert_eq!(service(&after, &wanted, at(99)), None, "{wanted:?}");
         }
-        let mut other_order = applied(&pending(), &outcome(&["192.0.2.1", "fd00::1"], None, None), at(9));
+        let mut other_order = applied(&pending(), &outcome(&["192.0.2.1", "fd00::1"], None, None), at(9), "2");
         other_order.ingress = vec!["fd00:0::1".into(), "192.0.2.1".into()];
         assert_eq!(service(&other_order, &outcome(&["192.0.2.1", "fd00::1"], None, None), at(99)), None);
     }
 
     #[test]
     fn an_address_is_replaced_in_one_write_and_the_time_changes_with_the_status_only() {
-        let before = applied(&pending(), &outcome(&["192.0.2.1"], Some("p"), Some((true, "from pool p"))), at(9));
+        let before = applied(&pending(), &outcome(&["192.0.2.1"], Some("p"), Some((true, "from pool p"))), at(9), "2");
         let patch = service(&before, &outcome(&["192.0.2.9"], Some("q"), Some((true, "from pool q"))), at(99));
         let patch = patch.expect("a change");
         assert_eq!(patch["status"]["loadBalancer"]["ingress"], json!([{"ip": "192.0.2.9"}]));
@@ -165,11 +167,11 @@ mod tests {
 
     #[test]
     fn what_is_ours_no_more_is_taken_away() {
-        let before = applied(&pending(), &outcome(&["192.0.2.1"], Some("p"), Some((true, "from pool p"))), at(9));
+        let before = applied(&pending(), &outcome(&["192.0.2.1"], Some("p"), Some((true, "from pool p"))), at(9), "2");
         assert_eq!(
             service(&before, &outcome(&[], None, None), at(99)),
             Some(json!({
-                "metadata": {"uid": "u1", "annotations": {
+                "metadata": {"uid": "u1", "resourceVersion": "2", "annotations": {
                     "metallb.io/ip-allocated-from-pool": null, "landfall.io/node": null}},
                 "status": {
                     "loadBalancer": {"ingress": null},

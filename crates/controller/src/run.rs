@@ -1,7 +1,8 @@
 //! The controller's tasks:
-//! - one watch for each kind ([`watch`](crate::watch)); may be aborted at any time;
-//! - the owner of the model, which is this function: it decides;
-//! - up to [`WRITES`] writes, each a task; an aborted one is decided and sent again after the restart;
+//! - the election ([`lease`]), which says whether this replica is the one that writes;
+//! - and while it is: one watch for each kind ([`watch`](crate::watch)), which may be aborted at any time;
+//! - the owner of the model, which is [`Replica::lead`]: it decides;
+//! - up to [`WRITES`] writes, each a task; an aborted one is decided and sent again in the next term;
 //! - the webhooks' server and its certificate's keeper ([`admission`](crate::admission)); may be aborted at any time;
 //! - the event recorder and the probe server ([`landfall_runtime`]).
 
@@ -11,8 +12,10 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use jiff::Timestamp;
+use kube::Client;
 use landfall_config::Problem;
 use landfall_runtime::events::Recorder;
+use landfall_runtime::lease::{self, Leadership};
 use landfall_runtime::watch::CHANNEL_BOUND;
 use landfall_runtime::{client, metrics, probes, shutdown};
 use tokio::sync::mpsc;
@@ -39,71 +42,145 @@ pub struct Settings {
     pub probe_address: SocketAddr,
     /// Serve the webhooks; `None`: somebody else does, or nobody.
     pub admission: Option<admission::Settings>,
+    /// The Lease, in `namespace`, on which the replicas elect the one that writes; `None`: this is the only replica.
+    pub lease: Option<String>,
 }
 
 /// Runs until the process is asked to end.
 /// # Errors
 /// What made it impossible to start, or to go on.
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
-    let mut shutdown = shutdown::install()?;
+    let shutdown = shutdown::install()?;
     let health = probes::Health::default();
-    let (beat, synced) = (health.task("model"), health.step("the first list of every kind"));
+    let (beat, synced) = (health.task("model"), health.step("election of a leader, and its first list of every kind"));
     let mut registry = metrics::registry();
     let client = client::connect().await?;
     let instance = std::env::var("HOSTNAME").unwrap_or_default();
-    let recorder = Recorder::start(client.clone(), "landfall-controller", instance, &mut registry);
+    let recorder = Recorder::start(client.clone(), "landfall-controller", instance.clone(), &mut registry);
     if let Some(admission) = settings.admission {
         admission::start(admission, client.clone(), settings.namespace.clone(), &health).await?;
     }
     probes::serve(settings.probe_address, health, Arc::new(registry), shutdown.clone()).await?;
-    let (to_model, mut events) = mpsc::channel(CHANNEL_BOUND);
-    let _watches = watch::start(&client, &settings.namespace, settings.lb_class.as_deref(), &to_model);
-    let writer = Writer::new(client, settings.namespace, recorder.clone());
-
-    let mut model = Model::default();
-    let mut writes: JoinSet<(Write, Written)> = JoinSet::new();
-    let mut tick = tokio::time::interval(probes::TICK);
-    loop {
-        while writes.len() < WRITES
-            && let Some(write) = model.next(now())
-        {
-            let writer = writer.clone();
-            writes.spawn(async move {
-                let how = writer.send(&write).await;
-                (write, how)
-            });
+    let candidacy = match &settings.lease {
+        None => lease::unopposed(),
+        Some(name) => {
+            let hasty = client::hasty(lease::REQUEST_LIMIT).await?;
+            lease::stand(hasty, &settings.namespace, name, lease::identity(&instance)?)?
         }
-        recorder.give_way(!writes.is_empty());
-        let due = model.next_due().map(tokio::time::Instant::from_std);
-        let wait = async {
-            match due {
-                Some(due) => tokio::time::sleep_until(due).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            () = shutdown.requested() => break,
-            Some(event) = events.recv() => {
-                take(&mut model, event);
-                // What is queued already is taken in one go: decisions are made on the latest view.
-                while let Ok(event) = events.try_recv() {
-                    take(&mut model, event);
-                }
-            }
-            Some(ended) = writes.join_next() => {
-                let (write, how) = ended.context("a write panicked")?;
-                model.written(&write, how, now());
-            }
-            _ = tick.tick() => {}
-            () = wait => {}
-        }
-        beat.tick();
-        if model.is_ready() {
-            synced.done();
-        }
+    };
+    let writer = Writer::new(client.clone(), settings.namespace.clone(), recorder.clone(), candidacy.leadership());
+    let leadership = candidacy.leadership();
+    let mut replica = Replica {
+        client,
+        namespace: settings.namespace,
+        class: settings.lb_class,
+        shutdown,
+        leadership,
+        recorder,
+        writer,
+        beat,
+        synced,
+    };
+    while let Some(term) = replica.stand_by().await {
+        replica.lead(term).await?;
     }
     info!("asked to end");
+    candidacy.release().await;
     Ok(())
+}
+
+/// One of several that elect the one that writes.
+struct Replica {
+    client: Client,
+    namespace: String,
+    class: Option<String>,
+    shutdown: shutdown::Shutdown,
+    leadership: tokio::sync::watch::Receiver<Leadership>,
+    recorder: Recorder,
+    writer: Writer,
+    beat: probes::Beat,
+    synced: probes::Step,
+}
+
+impl Replica {
+    /// Waits until this replica leads, and returns the term; `None` when the process is to end.
+    async fn stand_by(&mut self) -> Option<u64> {
+        let mut tick = tokio::time::interval(probes::TICK);
+        loop {
+            if self.shutdown.is_requested() {
+                return None;
+            }
+            match &*self.leadership.borrow_and_update() {
+                Leadership::Standby { leader: Some(_) } => self.synced.done(),
+                leadership => {
+                    if let Some(term) = leadership.term(Instant::now()) {
+                        return Some(term);
+                    }
+                }
+            }
+            self.beat.tick();
+            tokio::select! {
+                () = self.shutdown.requested() => return None,
+                Ok(()) = self.leadership.changed() => {}
+                _ = tick.tick() => {}
+            }
+        }
+    }
+
+    /// Leads for one term. Everything is listed anew, so that nothing is decided on what the predecessor has changed
+    /// meanwhile; and forgotten afterwards. Returns when the term or the process ends, with no write under way.
+    async fn lead(&mut self, term: u64) -> anyhow::Result<()> {
+        let (to_model, mut events) = mpsc::channel(CHANNEL_BOUND);
+        let watches = watch::start(&self.client, &self.namespace, self.class.as_deref(), &to_model);
+        let mut model = Model::default();
+        let mut writes: JoinSet<(Write, Written)> = JoinSet::new();
+        let mut tick = tokio::time::interval(probes::TICK);
+        while self.leadership.borrow_and_update().term(Instant::now()) == Some(term) {
+            while writes.len() < WRITES
+                && let Some(write) = model.next(now())
+            {
+                let writer = self.writer.clone();
+                writes.spawn(async move {
+                    let how = writer.send(&write, term).await;
+                    (write, how)
+                });
+            }
+            self.recorder.give_way(!writes.is_empty());
+            let due = model.next_due().map(tokio::time::Instant::from_std);
+            let wait = async {
+                match due {
+                    Some(due) => tokio::time::sleep_until(due).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.shutdown.requested() => break,
+                Ok(()) = self.leadership.changed() => {}
+                Some(event) = events.recv() => {
+                    take(&mut model, event);
+                    // What is queued already is taken in one go: decisions are made on the latest view.
+                    while let Ok(event) = events.try_recv() {
+                        take(&mut model, event);
+                    }
+                }
+                Some(ended) = writes.join_next() => {
+                    let (write, how) = ended.context("a write panicked")?;
+                    model.written(&write, &how, now());
+                }
+                _ = tick.tick() => {}
+                () = wait => {}
+            }
+            self.beat.tick();
+            if model.is_ready() {
+                self.synced.done();
+            }
+        }
+        drop(watches);
+        self.recorder.give_way(false);
+        // Each ends with the right to write, at the latest.
+        while writes.join_next().await.is_some() {}
+        Ok(())
+    }
 }
 
 fn take(model: &mut Model, event: watch::Event) {

@@ -16,6 +16,8 @@ use crate::patch::FIELD_MANAGER;
 pub struct Service {
     /// metadata.uid: a Service that is made again under the same name is another one.
     pub uid: String,
+    /// metadata.resourceVersion: what we write is for what we have seen.
+    pub resource_version: String,
     /// Whether it wants addresses from us: `type: LoadBalancer`, our class, and not on its way out.
     pub wanted: bool,
     /// metadata.labels
@@ -86,6 +88,7 @@ impl Service {
         let own = |annotation: annotations::Key| annotation.value(&annotations).map(str::to_owned);
         let service = Self {
             uid: service.metadata.uid.unwrap_or_default(),
+            resource_version: service.metadata.resource_version.unwrap_or_default(),
             wanted: ours && service.metadata.deletion_timestamp.is_none(),
             labels: service.metadata.labels.unwrap_or_default(),
             cluster_ips: spec.cluster_ips.unwrap_or_else(|| spec.cluster_ip.into_iter().collect()),

@@ -46,13 +46,23 @@ pub enum Event {
     Community(Change<(String, Option<Community>)>),
 }
 
-/// Starts the watches. They end when the receiver of `to` is gone.
-pub fn start(client: &Client, namespace: &str, class: Option<&str>, to: &mpsc::Sender<Event>) -> Vec<JoinHandle<()>> {
+/// Watches that go on until this is dropped.
+#[derive(Debug)]
+pub struct Watches(Vec<JoinHandle<()>>);
+
+impl Drop for Watches {
+    fn drop(&mut self) {
+        self.0.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// Starts the watches. Each begins with a list that is as new as the call.
+pub fn start(client: &Client, namespace: &str, class: Option<&str>, to: &mpsc::Sender<Event>) -> Watches {
     let config = watcher::Config::default;
     let class = class.map(str::to_owned);
     let services: Api<v1::Service> = Api::all(client.clone());
     let namespaces: Api<PartialObjectMeta<v1::Namespace>> = Api::all(client.clone());
-    vec![
+    Watches(vec![
         spawn(services, config(), move |service| Service::read(service, class.as_deref()), to.clone(), Event::Service),
         spawn(
             namespaces,
@@ -77,7 +87,7 @@ pub fn start(client: &Client, namespace: &str, class: Option<&str>, to: &mpsc::S
         objects(client, namespace, to, Event::BgpAdvertisement),
         objects(client, namespace, to, Event::BfdProfile),
         objects(client, namespace, to, Event::Community),
-    ]
+    ])
 }
 
 /// Watches a kind of configuration object in our namespace. managedFields are about half of an object's metadata, and nobody

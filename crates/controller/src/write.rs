@@ -1,6 +1,6 @@
 //! Decide → cluster out: the only place of the controller that changes the cluster.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Service;
 use kube::api::{Patch, PatchParams};
@@ -8,7 +8,9 @@ use kube::{Api, Client, ResourceExt};
 use landfall_api::{BFDProfile, BGPAdvertisement, Community, IPAddressPool, L2Advertisement, bgp_peer};
 use landfall_runtime::client::chain;
 use landfall_runtime::events::Recorder;
+use landfall_runtime::lease::Leadership;
 use serde::de::DeserializeOwned;
+use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
 use crate::model::{Target, Write, Written};
@@ -24,25 +26,29 @@ pub struct Writer {
     client: Client,
     namespace: String,
     recorder: Recorder,
+    leadership: watch::Receiver<Leadership>,
 }
 
 impl Writer {
     /// `namespace` is where the configuration objects are.
-    pub fn new(client: Client, namespace: String, recorder: Recorder) -> Self {
-        Self { client, namespace, recorder }
+    pub fn new(client: Client, namespace: String, recorder: Recorder, leadership: watch::Receiver<Leadership>) -> Self {
+        Self { client, namespace, recorder, leadership }
     }
 
-    /// Sends one write and, if it was done, what is to be said about it.
-    pub async fn send(&self, write: &Write) -> Written {
-        let sent = tokio::time::timeout(TIMEOUT, self.patch(write)).await;
+    /// Sends one write that was decided in `term` and, if it was done, what is to be said about it. Without the right to
+    /// write nothing is sent.
+    pub async fn send(&self, write: &Write, term: u64) -> Written {
+        let limit = self.leadership.borrow().time_for_write(term, Instant::now(), TIMEOUT);
+        let Some(limit) = limit else { return Written::Failed };
+        let sent = tokio::time::timeout(limit, self.patch(write)).await;
         let object = name(&write.target);
         match sent {
             Ok(Ok(version)) => {
                 self.said(write, &version);
-                Written::Done
+                Written::Done(version)
             }
             Ok(Err(kube::Error::Api(refusal))) if matches!(refusal.code, 404 | 409) => {
-                debug!(object, why = refusal.message, "not written: the object is gone or is another one now");
+                debug!(object, why = refusal.message, "not written: the object is gone or has changed meanwhile");
                 Written::Gone
             }
             Ok(Err(error)) => {
@@ -50,7 +56,7 @@ impl Writer {
                 Written::Failed
             }
             Err(_) => {
-                warn!(object, seconds = TIMEOUT.as_secs(), "status not written in time, trying again");
+                warn!(object, seconds = limit.as_secs_f32(), "status not written in time, trying again");
                 Written::Failed
             }
         }

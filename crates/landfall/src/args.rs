@@ -25,7 +25,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Give each Service an address from a pool (one replica per cluster)
+    /// Give each Service an address from a pool (of several replicas one is elected to, the others stand by)
     Controller(ControllerArgs),
     /// Answer ARP and NDP for the addresses that this node owns (one on each node)
     Speaker(SpeakerArgs),
@@ -64,6 +64,17 @@ struct ControllerArgs {
     common: CommonArgs,
     #[command(flatten)]
     webhooks: WebhookArgs,
+    /// Elect one of the replicas, which alone writes. With false there must never be two, not even during an upgrade
+    /// (strategy Recreate): two would give the same address to different Services
+    #[arg(
+        long, env = "LANDFALL_LEADER_ELECT", value_name = "BOOL", action = clap::ArgAction::Set, num_args = 0..=1,
+        require_equals = true, default_value_t = true, default_missing_value = "true"
+    )]
+    leader_elect: bool,
+    /// Name of the Lease on which they elect, in the namespace of the configuration objects; the same for all replicas.
+    /// `kubectl get lease` shows who leads
+    #[arg(long, env = "LANDFALL_LEASE_NAME", value_name = "NAME", default_value = "landfall-controller")]
+    lease_name: String,
 }
 
 #[derive(Debug, clap::Args)]
@@ -169,6 +180,7 @@ impl Command {
                 namespace: namespace(args.common.namespace),
                 lb_class: not_empty(args.common.lb_class),
                 admission: args.webhooks.into_settings(),
+                lease: args.leader_elect.then_some(args.lease_name),
             }),
             Command::Speaker(args) => Job::Speaker(landfall_speaker::Settings {
                 node_name: not_empty(args.node_name).context(
@@ -259,6 +271,19 @@ mod tests {
         assert_eq!(settings.admission, None);
         let error = job("controller --webhook-mode onlywebhook").unwrap_err().to_string();
         assert!(error.contains("with several replicas each one serves them; use enabled or disabled"), "{error}");
+    }
+
+    #[test]
+    fn replicas_elect_on_a_lease_unless_told_not_to() {
+        for (line, lease) in [
+            ("controller", Some("landfall-controller")),
+            ("controller --leader-elect", Some("landfall-controller")),
+            ("controller --leader-elect=true --lease-name=second-controller", Some("second-controller")),
+            ("controller --leader-elect=false --lease-name=second-controller", None),
+        ] {
+            let Ok(Job::Controller(settings)) = job(line) else { panic!("{line}: not a controller") };
+            assert_eq!(settings.lease.as_deref(), lease, "{line}");
+        }
     }
 
     #[test]

@@ -11,12 +11,22 @@ const MIN_PAUSE: Duration = Duration::from_millis(250);
 /// The longest pause.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 
-/// A TCP and TLS handshake on the same site takes milliseconds; a lost SYN is repeated after 1 and 3 s.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longer than the 50 s that the server keeps a watch open, so that it ends a dead connection and no living one.
-/// It also ends a request whose answer never comes, which kube's own idle limit of watches does not cover.
-const READ_TIMEOUT: Duration = Duration::from_secs(60);
-const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long each part of a request may take.
+struct Limits {
+    connect: Duration,
+    read: Duration,
+    write: Duration,
+}
+
+/// For watches and everything that may wait.
+const PATIENT: Limits = Limits {
+    // A TCP and TLS handshake on the same site takes milliseconds; a lost SYN is repeated after 1 and 3 s.
+    connect: Duration::from_secs(5),
+    // Longer than the 50 s that the server keeps a watch open, so that it ends a dead connection and no living one.
+    // It also ends a request whose answer never comes, which kube's own idle limit of watches does not cover.
+    read: Duration::from_secs(60),
+    write: Duration::from_secs(10),
+};
 
 /// A client for the cluster. It is returned at once, also while the API server is away (a node boots before it):
 /// watches try again by themselves, and probes can be answered meanwhile. A task of its own says whether and when the
@@ -28,11 +38,27 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// # Errors
 /// No usable configuration: neither a kubeconfig nor a service account. Waiting would not mend that.
 pub async fn connect() -> anyhow::Result<Client> {
-    let config = configure().await?;
-    let server = config.cluster_url.to_string();
-    let client = Client::try_from(config).with_context(|| format!("cannot make a client for API server {server}"))?;
+    let (client, server) = make(PATIENT).await?;
     tokio::spawn(say_when_reachable(client.clone(), server));
     Ok(client)
+}
+
+/// A client with connections of its own for requests that are worth nothing when they take longer than `limit`: those of a
+/// [`lease`](crate::lease). Neither a burst of other requests nor a connection that died silently holds them back for
+/// longer. It does not retry.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn hasty(limit: Duration) -> anyhow::Result<Client> {
+    Ok(make(Limits { connect: limit, read: limit, write: limit }).await?.0)
+}
+
+/// A client, and the server that it is for.
+async fn make(limits: Limits) -> anyhow::Result<(Client, String)> {
+    let config = configure(limits).await?;
+    let server = config.cluster_url.to_string();
+    let client = Client::try_from(config).with_context(|| format!("cannot make a client for API server {server}"))?;
+    Ok((client, server))
 }
 
 /// Asks for the server's version until it answers.
@@ -56,15 +82,15 @@ async fn say_when_reachable(client: Client, server: String) {
 }
 
 /// The configuration with our time limits, after the TLS provider is installed.
-async fn configure() -> anyhow::Result<Config> {
+async fn configure(limits: Limits) -> anyhow::Result<Config> {
     // An error only means that one is installed already, by a test for example.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut config = Config::infer().await.context(
         "no way to reach a cluster: run as a Pod with a service account, or set KUBECONFIG to a kubeconfig file",
     )?;
-    config.connect_timeout = Some(CONNECT_TIMEOUT);
-    config.read_timeout = Some(READ_TIMEOUT);
-    config.write_timeout = Some(WRITE_TIMEOUT);
+    config.connect_timeout = Some(limits.connect);
+    config.read_timeout = Some(limits.read);
+    config.write_timeout = Some(limits.write);
     // Else the time a pooled connection sat idle counts against the next answer.
     config.reset_reader_on_write = true;
     config.default_retry = false;

@@ -1,12 +1,15 @@
-//! How does a process live? Logs, probes, metrics, the cluster client, watches, events, an HTTPS server, shutdown.
+//! How does a process live? Logs, probes, metrics, the cluster client, leader election, watches, events, an HTTPS server,
+//! shutdown.
 //!
 //! Controller and speaker are this crate around a pure middle:
 //! [`client::connect`] → [`watch::spawn`] per kind → one owner task → writes and [`events::Recorder`];
-//! beside them [`probes::serve`], and [`shutdown::install`] tells all of them when to end.
+//! beside them [`probes::serve`], and [`shutdown::install`] tells all of them when to end. Where several replicas run,
+//! [`lease::stand`] says which of them writes.
 
 pub mod certificate;
 pub mod client;
 pub mod events;
+pub mod lease;
 pub mod logs;
 pub mod metrics;
 pub mod probes;

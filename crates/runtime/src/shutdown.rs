@@ -13,6 +13,11 @@ const INTERRUPTED: i32 = 130;
 pub struct Shutdown(watch::Receiver<bool>);
 
 impl Shutdown {
+    /// Whether the process has been asked to end.
+    pub fn is_requested(&self) -> bool {
+        *self.0.borrow()
+    }
+
     /// Waits until the process is asked to end.
     pub async fn requested(&mut self) {
         // The sender lives in a task that never drops it before sending.

@@ -29,7 +29,7 @@ use tracing::{info, warn};
 
 use super::certificate::{Issued, Usable, assess, dns_name, issue};
 use super::{CONVERT_PATH, Settings};
-use crate::write::FIELD_MANAGER;
+use crate::patch::FIELD_MANAGER;
 
 /// The definition that is converted.
 const PEERS_CRD: &str = "bgppeers.metallb.io";

@@ -7,6 +7,7 @@ mod article;
 mod bad_input;
 mod helm;
 mod idle;
+mod leader;
 mod local_policy;
 mod manifests;
 mod placement;

@@ -16,6 +16,7 @@ pub(super) struct Cluster {
     pub(super) said: Vec<String>,
     pub(super) now: Instant,
     uids: u32,
+    versions: u32,
     /// Every write fails.
     pub(super) down: bool,
 }
@@ -33,6 +34,7 @@ impl Cluster {
             said: vec![],
             now: Instant::now(),
             uids: 0,
+            versions: 0,
             down: false,
         }
     }
@@ -155,11 +157,19 @@ impl Cluster {
                 "spec": {"type": "LoadBalancer", "clusterIPs": ["10.96.0.9"], "ports": [{"port": 80, "protocol": "TCP"}]}});
             self.services.insert(name.into(), fresh);
         }
+        let version = self.version();
         let service = self.services.get_mut(name).expect("it is there");
         merge(service, &change);
+        service["metadata"]["resourceVersion"] = json!(version);
         let read = read(service);
         self.event(Event::Service(Change::Applied(read)));
         self
+    }
+
+    /// Another one for each write.
+    fn version(&mut self) -> String {
+        self.versions += 1;
+        self.versions.to_string()
     }
 
     pub(super) fn delete(&mut self, name: &str) -> &mut Self {
@@ -206,7 +216,7 @@ impl Cluster {
     pub(super) fn finish(&mut self, write: &Write) {
         let now = Now { instant: self.now, wall: Timestamp::UNIX_EPOCH };
         if self.down {
-            return self.model.written(write, Written::Failed, now);
+            return self.model.written(write, &Written::Failed, now);
         }
         let known = match &write.target {
             Target::Service(key) => self.services.get(&short(key)),
@@ -215,14 +225,19 @@ impl Cluster {
             Target::Object(..) => None,
         };
         let uid = &write.patch["metadata"]["uid"];
-        let gone = known.is_none_or(|object| object["metadata"]["uid"] != *uid);
-        if gone && !matches!(write.target, Target::Object(Kind::BgpPeer, _)) {
-            return self.model.written(write, Written::Gone, now);
+        let version = &write.patch["metadata"]["resourceVersion"];
+        let refused = known.is_none_or(|object| {
+            let metadata = &object["metadata"];
+            metadata["uid"] != *uid || !version.is_null() && metadata["resourceVersion"] != *version
+        });
+        if refused && !matches!(write.target, Target::Object(Kind::BgpPeer, _)) {
+            return self.model.written(write, &Written::Gone, now);
         }
         self.said.extend(write.events.iter().map(|event| format!("{} {}", event.reason, event.message)));
-        self.model.written(write, Written::Done, now);
+        let version = self.version();
+        self.model.written(write, &Written::Done(version.clone()), now);
         match &write.target {
-            Target::Service(key) => self.take(key, &write.patch),
+            Target::Service(key) => self.take(key, &write.patch, &version),
             Target::Object(Kind::Pool, name) => {
                 let pool = self.pools.get_mut(name).expect("it is known");
                 merge(pool, &write.patch);
@@ -240,9 +255,10 @@ impl Cluster {
     }
 
     /// What the API server makes of a patch of a Service's status.
-    fn take(&mut self, key: &ServiceKey, patch: &Value) {
+    fn take(&mut self, key: &ServiceKey, patch: &Value, version: &str) {
         let service = self.services.get_mut(&short(key)).expect("it is known");
         merge(service, patch);
+        service["metadata"]["resourceVersion"] = json!(version);
         if patch["status"]["loadBalancer"]["ingress"].is_array() {
             for ingress in service["status"]["loadBalancer"]["ingress"].as_array_mut().expect("a list") {
                 ingress["ipMode"] = json!("VIP"); // the API server's default
