@@ -146,7 +146,9 @@ impl Replica {
                 });
             }
             self.recorder.give_way(!writes.is_empty());
-            let due = model.next_due().map(tokio::time::Instant::from_std);
+            // With all writes under way nothing can be decided, whatever is due.
+            let due = if writes.len() < WRITES { model.next_due() } else { None };
+            let due = due.map(tokio::time::Instant::from_std);
             let wait = async {
                 match due {
                     Some(due) => tokio::time::sleep_until(due).await,
