@@ -223,10 +223,14 @@ impl Model {
         }
     }
 
-    /// What a Service holds it holds on its new terms at once, before anybody else's turn to decide comes.
+    /// What a Service holds it holds on its new terms at once, before anybody else's turn to decide comes; and so it does
+    /// what its status shows and nobody else holds.
     fn readopt(&mut self, key: &ServiceKey) {
-        let held = self.ipam.held(key).to_vec();
-        if let (false, Some(service), Some(config)) = (held.is_empty(), self.services.get(key), self.loader.config()) {
+        if let (Some(service), Some(config)) = (self.services.get(key), self.loader.config()) {
+            let mut held = self.ipam.held(key).to_vec();
+            if held.is_empty() {
+                held = service.ingress_ips();
+            }
             let no_labels = Labels::new();
             let labels = self.namespaces.get(&key.namespace).unwrap_or(&no_labels);
             let given_up = self.ipam.given_up();

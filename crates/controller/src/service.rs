@@ -8,8 +8,68 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ManagedFieldsEnt
 use landfall_api::{annotations, conditions};
 use landfall_config::Labels;
 use landfall_ipam::{Families, Family, Port, Protocol, ServiceKey, Sharing};
+use landfall_runtime::view;
+use landfall_runtime::view::or_default;
+use serde::Deserialize;
 
 use crate::patch::FIELD_MANAGER;
+
+view! {
+    /// The fields of a Service that the controller reads.
+    ServiceView of v1::Service { spec: Spec, status: Status }
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Spec {
+    #[serde(rename = "type")]
+    type_: Option<String>,
+    load_balancer_class: Option<String>,
+    #[serde(rename = "loadBalancerIP")]
+    load_balancer_ip: Option<String>,
+    external_traffic_policy: Option<String>,
+    #[serde(rename = "clusterIP")]
+    cluster_ip: Option<String>,
+    #[serde(rename = "clusterIPs", deserialize_with = "or_default")]
+    cluster_ips: Vec<String>,
+    #[serde(deserialize_with = "or_default")]
+    ip_families: Vec<String>,
+    ip_family_policy: Option<String>,
+    #[serde(deserialize_with = "or_default")]
+    selector: BTreeMap<String, String>,
+    #[serde(deserialize_with = "or_default")]
+    ports: Vec<ServicePort>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct ServicePort {
+    protocol: Option<String>,
+    port: i32,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Status {
+    #[serde(deserialize_with = "or_default")]
+    load_balancer: LoadBalancer,
+    #[serde(deserialize_with = "or_default")]
+    conditions: Vec<Condition>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct LoadBalancer {
+    #[serde(deserialize_with = "or_default")]
+    ingress: Vec<Ingress>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Ingress {
+    ip: Option<String>,
+    hostname: Option<String>,
+}
 
 /// What the controller keeps of a Service.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -66,12 +126,12 @@ pub enum Policy {
 
 impl Service {
     /// Reads a Service; `None` for one that is none of our business: of another type or class, and nothing of ours on it.
-    pub fn read(service: v1::Service, class: Option<&str>) -> (ServiceKey, Option<Self>) {
+    pub(crate) fn read(service: ServiceView, class: Option<&str>) -> (ServiceKey, Option<Self>) {
         let key = ServiceKey {
             namespace: service.metadata.namespace.unwrap_or_default(),
             name: service.metadata.name.unwrap_or_default(),
         };
-        let spec = service.spec.unwrap_or_default();
+        let spec = service.spec;
         let annotations = service.metadata.annotations.unwrap_or_default();
         let load_balancer = spec.type_.as_deref() == Some("LoadBalancer");
         let foreign_writer = foreign_writer(service.metadata.managed_fields.as_deref().unwrap_or_default());
@@ -83,7 +143,6 @@ impl Service {
         if !ours && !left_behind {
             return (key, None);
         }
-        let status = service.status.unwrap_or_default();
         let local = spec.external_traffic_policy.as_deref() == Some("Local");
         let own = |annotation: annotations::Key| annotation.value(&annotations).map(str::to_owned);
         let service = Self {
@@ -91,8 +150,11 @@ impl Service {
             resource_version: service.metadata.resource_version.unwrap_or_default(),
             wanted: ours && service.metadata.deletion_timestamp.is_none(),
             labels: service.metadata.labels.unwrap_or_default(),
-            cluster_ips: spec.cluster_ips.unwrap_or_else(|| spec.cluster_ip.into_iter().collect()),
-            primary: spec.ip_families.unwrap_or_default().first().map(|family| match family.as_str() {
+            cluster_ips: match spec.cluster_ips {
+                none if none.is_empty() => spec.cluster_ip.into_iter().collect(),
+                ips => ips,
+            },
+            primary: spec.ip_families.first().map(|family| match family.as_str() {
                 "IPv6" => Family::V6,
                 _ => Family::V4,
             }),
@@ -104,29 +166,22 @@ impl Service {
             requested_by_annotation: own(annotations::LOAD_BALANCER_IPS).filter(|value| !value.is_empty()),
             requested_by_spec: spec.load_balancer_ip.filter(|value| !value.is_empty()),
             requested_pool: own(annotations::ADDRESS_POOL).filter(|value| !value.is_empty()),
-            sharing: own(annotations::ALLOW_SHARED_IP).filter(|value| !value.is_empty()).map(|key| Sharing {
-                key,
-                backend: if local { selector_text(&spec.selector.unwrap_or_default()) } else { String::new() },
-            }),
-            ports: spec.ports.unwrap_or_default().iter().filter_map(read_port).collect(),
+            sharing: own(annotations::ALLOW_SHARED_IP)
+                .filter(|value| !value.is_empty())
+                .map(|key| Sharing { key, backend: if local { selector_text(&spec.selector) } else { String::new() } }),
+            ports: spec.ports.iter().filter_map(read_port).collect(),
             deprecated_annotations: annotations
                 .keys()
                 .filter(|key| key.starts_with("metallb.universe.tf"))
                 .cloned()
                 .collect(),
-            ingress: status
-                .load_balancer
-                .and_then(|status| status.ingress)
-                .unwrap_or_default()
-                .into_iter()
-                .filter_map(|ingress| ingress.ip.or(ingress.hostname))
-                .collect(),
+            ingress: service.status.load_balancer.ingress.into_iter().filter_map(|i| i.ip.or(i.hostname)).collect(),
             allocated_from,
             placed,
             foreign_writer,
-            condition: status
+            condition: service
+                .status
                 .conditions
-                .unwrap_or_default()
                 .into_iter()
                 .find(|condition| condition.type_ == conditions::ADDRESS_ALLOCATED),
         };
@@ -203,7 +258,7 @@ fn foreign_writer(managed: &[ManagedFieldsEntry]) -> Option<String> {
     (owner != FIELD_MANAGER).then_some(owner)
 }
 
-fn read_port(port: &v1::ServicePort) -> Option<Port> {
+fn read_port(port: &ServicePort) -> Option<Port> {
     let protocol = match port.protocol.as_deref() {
         Some("UDP") => Protocol::Udp,
         Some("SCTP") => Protocol::Sctp,

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::placement::Node;
-use crate::service::Service;
+use crate::service::{Service, ServiceView};
 
 view! {
     /// A Node.
@@ -60,7 +60,7 @@ impl Drop for Watches {
 pub fn start(client: &Client, namespace: &str, class: Option<&str>, to: &mpsc::Sender<Event>) -> Watches {
     let config = watcher::Config::default;
     let class = class.map(str::to_owned);
-    let services: Api<v1::Service> = Api::all(client.clone());
+    let services: Api<ServiceView> = Api::all(client.clone());
     let namespaces: Api<PartialObjectMeta<v1::Namespace>> = Api::all(client.clone());
     Watches(vec![
         spawn(services, config(), move |service| Service::read(service, class.as_deref()), to.clone(), Event::Service),

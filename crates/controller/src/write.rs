@@ -9,6 +9,7 @@ use landfall_api::{BFDProfile, BGPAdvertisement, Community, IPAddressPool, L2Adv
 use landfall_runtime::client::chain;
 use landfall_runtime::events::Recorder;
 use landfall_runtime::lease::Leadership;
+use landfall_runtime::view;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
@@ -19,6 +20,11 @@ use crate::report::Kind;
 
 /// A patch that takes longer counts as failed: it will be decided anew and sent again, which does no harm.
 const TIMEOUT: Duration = Duration::from_secs(10);
+
+view! {
+    /// What a write changes and nobody else tells: the resourceVersion.
+    ServiceVersion of Service {}
+}
 
 /// Sends the patches.
 #[derive(Clone)]
@@ -66,7 +72,8 @@ impl Writer {
     async fn patch(&self, write: &Write) -> Result<String, kube::Error> {
         match &write.target {
             Target::Service(key) => {
-                let services: Api<Service> = Api::namespaced(self.client.clone(), &key.namespace);
+                // Only the metadata of the answer is decoded.
+                let services: Api<ServiceVersion> = Api::namespaced(self.client.clone(), &key.namespace);
                 let patch = Patch::Strategic(&write.patch);
                 let after = services.patch_status(&key.name, &params(), &patch).await?;
                 Ok(after.resource_version().unwrap_or_default())

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, ObjectMeta, Time};
 use serde::{Deserialize, Deserializer};
 
 /// The metadata that is read; the rest of [`ObjectMeta`] stays empty.
@@ -22,15 +22,40 @@ struct Meta {
     deletion_timestamp: Option<Time>,
     labels: Option<BTreeMap<String, String>>,
     annotations: Option<BTreeMap<String, String>>,
+    #[serde(deserialize_with = "or_default")]
+    managed_fields: Vec<Managed>,
 }
 
-/// Decodes metadata without managedFields, ownerReferences and finalizers: for `#[serde(deserialize_with)]`.
+/// Of an entry of managedFields, who wrote which fields of the status; the others, which are most, are skipped.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Managed {
+    manager: Option<String>,
+    #[serde(rename = "fieldsV1", deserialize_with = "or_default")]
+    fields: ManagedStatus,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct ManagedStatus {
+    #[serde(rename = "f:status")]
+    status: Option<serde_json::Value>,
+}
+
+/// Decodes metadata without ownerReferences and finalizers, and of managedFields only those of the status: for
+/// `#[serde(deserialize_with)]`.
 ///
 /// # Errors
 /// A field has another type than Kubernetes gives it.
 pub fn metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
     let meta = Meta::deserialize(deserializer)?;
+    let of_status = meta.managed_fields.into_iter().filter_map(|Managed { manager, fields }| {
+        let fields_v1 = Some(FieldsV1(serde_json::json!({ "f:status": fields.status? })));
+        Some(ManagedFieldsEntry { manager, fields_v1, ..ManagedFieldsEntry::default() })
+    });
+    let of_status: Vec<ManagedFieldsEntry> = of_status.collect();
     Ok(ObjectMeta {
+        managed_fields: (!of_status.is_empty()).then_some(of_status),
         name: meta.name,
         namespace: meta.namespace,
         uid: meta.uid,

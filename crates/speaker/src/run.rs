@@ -81,7 +81,15 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let (to_owner, mut from_watches) = mpsc::channel(CHANNEL_BOUND);
     crate::watch::start(&client, &settings.namespace, settings.lb_class.clone(), &to_owner);
     let model = Model::new(settings.node_name.clone(), settings.ignore_exclude_label);
-    let mut owner = Owner { model, settings, said: BTreeSet::new(), desired: desired_out, claims: claims_out };
+    let mut owner = Owner {
+        model,
+        settings,
+        said: BTreeSet::new(),
+        unpublished: BTreeSet::new(),
+        rests_until: Instant::now(),
+        desired: desired_out,
+        claims: claims_out,
+    };
 
     if wire.ready().await.is_ok() {
         wire_ready.done();
@@ -114,8 +122,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         }
         if let Some(decided) = owner.model.decide(Instant::now()) {
             listed.done();
-            again_at = decided.again_at;
-            owner.publish(&decided);
+            again_at = [decided.again_at, owner.publish(decided)].into_iter().flatten().min();
         }
     }
 }
@@ -137,23 +144,40 @@ fn start_status(
     tokio::spawn(status::run(client, events, Inputs { claims, announced, objects }, answered_out));
 }
 
+/// Of a processor, publishing takes no more than one part in this many and one. With a thousand Services the pause is a
+/// few milliseconds.
+const REST: u32 = 4;
+
 /// The model and where its verdicts go.
 struct Owner {
     model: Model,
     settings: Settings,
     /// Services that were said to be announced here.
     said: BTreeSet<ServiceKey>,
+    /// Services whose verdict is another one since it was published.
+    unpublished: BTreeSet<ServiceKey>,
+    /// Nothing is published before.
+    rests_until: Instant,
     desired: watch::Sender<Arc<Desired>>,
     claims: watch::Sender<Option<Arc<Claims>>>,
 }
 
 impl Owner {
-    /// Sends what was decided to the wire first, then to the status task and the log.
-    fn publish(&mut self, decided: &Decided) {
+    /// Sends what was decided to the wire first, then to the status task and the log. What is sent is the whole, so the
+    /// cost grows with the number of Services; in a burst of changes it is sent again only after [`REST`] times as long
+    /// as it took. Returns when to come again for what is left.
+    fn publish(&mut self, decided: Decided) -> Option<Instant> {
         if decided.problems_changed {
             self.log_problems();
         }
-        if !decided.changed.is_empty() {
+        self.unpublished.extend(decided.changed);
+        let start = Instant::now();
+        if start < self.rests_until {
+            let something_left = !self.unpublished.is_empty() || self.claims.borrow().is_none();
+            return something_left.then_some(self.rests_until);
+        }
+        let changed = std::mem::take(&mut self.unpublished);
+        if !changed.is_empty() {
             let desired = desired(self.model.verdicts());
             self.desired.send_if_modified(|sent| {
                 let changed = **sent != desired;
@@ -162,13 +186,15 @@ impl Owner {
                 }
                 changed
             });
-            for service in &decided.changed {
+            for service in &changed {
                 self.log_verdict(service);
             }
         }
-        if !decided.changed.is_empty() || self.claims.borrow().is_none() {
+        if !changed.is_empty() || self.claims.borrow().is_none() {
             self.publish_claims();
         }
+        self.rests_until = start + start.elapsed() * (REST + 1);
+        None
     }
 
     /// Nothing is claimed before our own Pod is known to be ready: until then the others may count on another node, and

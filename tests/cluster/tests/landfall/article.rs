@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use landfall_cluster_tests::install;
 use landfall_cluster_tests::manifests::{advertisement, pods, pool};
 use landfall_cluster_tests::scene::without_landfall;
@@ -36,6 +36,7 @@ fn the_articles_service_is_pending_for_ever_without_landfall_and_is_served_with_
         let answer = scene.ask(ip, 80)?;
         assert!(answer.pod.starts_with("web-"), "{answer:?}");
 
+        let neighbour = scene.lab.neighbour("client", ip)?.context("the client knows no neighbour of that address")?;
         let after = service.object()?;
         assert_eq!(after["spec"], before["spec"]);
         for field in ["uid", "generation", "labels", "finalizers", "ownerReferences"] {
@@ -43,6 +44,7 @@ fn the_articles_service_is_pending_for_ever_without_landfall_and_is_served_with_
         }
         let mut expected = before["metadata"]["annotations"].clone();
         expected["metallb.io/ip-allocated-from-pool"] = json!("article");
+        expected["landfall.io/node"] = json!(scene.lab.node_with_mac(&neighbour)?);
         assert_eq!(after["metadata"]["annotations"], expected);
         Ok(())
     })

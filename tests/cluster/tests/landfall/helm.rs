@@ -93,7 +93,8 @@ fn helm_uninstall_leaves_what_is_the_users_and_nothing_of_ours() -> Result<()> {
             scene.landfall_object(kind, "uninstall")?;
         }
         assert_eq!(left.addresses()?, [ip], "the Service's status");
-        let ours = "deployments,daemonsets,replicasets,pods,jobs,services,serviceaccounts,roles,rolebindings,secrets,configmaps";
+        let ours = "deployments,daemonsets,replicasets,pods,jobs,services,serviceaccounts,roles,rolebindings,secrets,configmaps,\
+                    poddisruptionbudgets";
         let everywhere = "clusterroles,clusterrolebindings,validatingwebhookconfigurations";
         for (what, args) in [
             ("in the namespace", &["get", ours, "--namespace", "landfall-system", "--output", "name"][..]),

@@ -52,7 +52,7 @@ fn the_plain_manifests_work_without_helm() -> Result<()> {
 
         // What helm would stumble over. The namespace and the CRDs stay.
         let ours = "deployments,daemonsets,services,serviceaccounts,roles,rolebindings,clusterroles,clusterrolebindings,\
-                    validatingwebhookconfigurations";
+                    validatingwebhookconfigurations,poddisruptionbudgets";
         scene.kubectl_landfall(&["delete", ours, "--selector", install::PODS])?;
         install::uninstall(&scene.lab)?;
         outcome.map(|_| ())

@@ -1,7 +1,6 @@
 //! The cluster that the model lives in: what it writes comes back through the watches.
 
 use super::super::*;
-use k8s_openapi::api::core::v1;
 use serde_json::json;
 
 pub(super) struct Cluster {
@@ -325,7 +324,7 @@ fn merge(into: &mut Value, patch: &Value) {
 }
 
 pub(super) fn read(service: &Value) -> (ServiceKey, Option<Service>) {
-    let service: v1::Service = serde_json::from_value(service.clone()).expect("a Service");
+    let service = serde_json::from_value(service.clone()).expect("a Service");
     Service::read(service, None)
 }
 
