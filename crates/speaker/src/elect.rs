@@ -122,9 +122,15 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Decides one Service for `world.node`.
-pub fn verdict(service: &Service, endpoints: &Endpoints<'_>, world: &World<'_>) -> Verdict {
-    match announce(service, endpoints, world) {
+/// Decides one Service for `world.node`. `elected_by` is the address that is put to the vote in place of its first one:
+/// that of those with whom it shares.
+pub fn verdict(
+    service: &Service,
+    elected_by: Option<IpAddr>,
+    endpoints: &Endpoints<'_>,
+    world: &World<'_>,
+) -> Verdict {
+    match announce(service, elected_by, endpoints, world) {
         Ok((ips, interfaces)) => Verdict::Announce { ips, interfaces },
         Err(reason) => Verdict::Withhold(reason),
     }
@@ -132,6 +138,7 @@ pub fn verdict(service: &Service, endpoints: &Endpoints<'_>, world: &World<'_>) 
 
 fn announce(
     service: &Service,
+    elected_by: Option<IpAddr>,
     endpoints: &Endpoints<'_>,
     world: &World<'_>,
 ) -> Result<(Vec<IpAddr>, Interfaces), Reason> {
@@ -158,7 +165,7 @@ fn announce(
         let score = ads.iter().map(|ad| ad.score(labels)).sum();
         (selected && has_endpoint).then_some(Candidate { node: name, score })
     });
-    match landfall_election::owner(first, candidates, service.placed.as_deref()) {
+    match landfall_election::owner(elected_by.unwrap_or(first), candidates, service.placed.as_deref()) {
         None => Err(Reason::NoEligibleNode),
         Some(owner) if owner != world.node => Err(Reason::NotOwner { owner: owner.to_owned() }),
         Some(_) => {

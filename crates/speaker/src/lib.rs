@@ -16,6 +16,7 @@ mod netlink;
 mod packet_socket;
 mod respond;
 mod run;
+mod sharers;
 pub mod standing;
 mod status;
 mod views;

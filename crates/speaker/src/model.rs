@@ -15,6 +15,7 @@ use landfall_runtime::table::Table;
 use landfall_runtime::watch::Change;
 
 use crate::elect::{self, Endpoints, Verdict, World};
+use crate::sharers::Sharers;
 use crate::standing::Standing;
 
 /// Namespace and name of a Service; written `namespace/name`.
@@ -106,6 +107,7 @@ pub struct Model {
     node: String,
     ignore_exclude_label: bool,
     services: Table<ServiceKey, Service>,
+    sharers: Sharers,
     slices: Table<SliceKey, Slice>,
     slices_of: BTreeMap<ServiceKey, BTreeSet<SliceKey>>,
     nodes: Table<String, Node>,
@@ -146,6 +148,7 @@ impl Model {
             node,
             ignore_exclude_label,
             services: Table::default(),
+            sharers: Sharers::default(),
             slices: Table::default(),
             slices_of: BTreeMap::new(),
             nodes: Table::default(),
@@ -164,7 +167,15 @@ impl Model {
     pub fn apply(&mut self, event: Event) {
         match event {
             Event::Service(change) => {
-                self.dirty.services.extend(self.services.apply(change).into_iter().map(|(key, _)| key));
+                for (key, before) in self.services.apply(change) {
+                    let before = before.filter(|service| service.may_share);
+                    let after = self.services.get(&key).filter(|service| service.may_share);
+                    if before.as_ref().map(|service| &service.ingress_ips) != after.map(|service| &service.ingress_ips) {
+                        self.sharers.put(&key, after.and_then(|service| service.ingress_ips.as_deref().ok()));
+                        self.dirty.services.extend(self.sharers.services().cloned());
+                    }
+                    self.dirty.services.insert(key);
+                }
             }
             Event::Slice(change) => {
                 for (key, before) in self.slices.apply(change) {
@@ -276,7 +287,8 @@ impl Model {
             endpoints.nodes.extend(slice.nodes.iter().map(String::as_str));
         }
         let world = World { node: &self.node, config, nodes: self.nodes.entries(), eligible: &self.eligible };
-        let verdict = elect::verdict(service, &endpoints, &world);
+        let elected_by = self.sharers.first_of_all(key);
+        let verdict = elect::verdict(service, elected_by, &endpoints, &world);
         if self.verdicts.get(key) == Some(&verdict) {
             return false;
         }

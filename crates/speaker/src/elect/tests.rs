@@ -72,7 +72,7 @@ fn announcers(
     let mut announcing = Vec::new();
     let mut reason = None;
     for node in ["n1", "n2", "n3"] {
-        match verdict(service, endpoints, &World { node, config, nodes: &nodes, eligible }) {
+        match verdict(service, None, endpoints, &World { node, config, nodes: &nodes, eligible }) {
             Verdict::Announce { interfaces, .. } => announcing.push((node, interfaces)),
             Verdict::Withhold(why) => reason = reason.or(Some(why)),
         }
