@@ -124,12 +124,7 @@ impl fmt::Display for Reason {
 
 /// Decides one Service for `world.node`. `elected_by` is the address that is put to the vote in place of its first one:
 /// that of those with whom it shares.
-pub fn verdict(
-    service: &Service,
-    elected_by: Option<IpAddr>,
-    endpoints: &Endpoints<'_>,
-    world: &World<'_>,
-) -> Verdict {
+pub fn verdict(service: &Service, elected_by: Option<IpAddr>, endpoints: &Endpoints<'_>, world: &World<'_>) -> Verdict {
     match announce(service, elected_by, endpoints, world) {
         Ok((ips, interfaces)) => Verdict::Announce { ips, interfaces },
         Err(reason) => Verdict::Withhold(reason),

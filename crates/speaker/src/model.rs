@@ -170,7 +170,8 @@ impl Model {
                 for (key, before) in self.services.apply(change) {
                     let before = before.filter(|service| service.may_share);
                     let after = self.services.get(&key).filter(|service| service.may_share);
-                    if before.as_ref().map(|service| &service.ingress_ips) != after.map(|service| &service.ingress_ips) {
+                    if before.as_ref().map(|service| &service.ingress_ips) != after.map(|service| &service.ingress_ips)
+                    {
                         self.sharers.put(&key, after.and_then(|service| service.ingress_ips.as_deref().ok()));
                         self.dirty.services.extend(self.sharers.services().cloned());
                     }

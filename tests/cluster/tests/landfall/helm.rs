@@ -17,6 +17,11 @@ fn pools_can_be_applied_right_after_helm_install_twenty_times_of_twenty() -> Res
             let crds = install::crds(&scene.lab)?;
             if !crds.is_empty() {
                 let names: Vec<&str> = crds.iter().map(String::as_str).collect();
+                // A kind that is deleted before anybody has listed it makes the API server's finalizer fail and wait, up to
+                // a quarter of an hour in the end ("storage is (re)initializing").
+                eventually("list of every kind", || {
+                    scene.lab.kubectl(&["get", &names.join(","), "--all-namespaces"]).map(Some)
+                })?;
                 scene.lab.kubectl(&[&["delete", "crds"], &names[..]].concat())?;
             }
             install::helm_install(&scene.lab, &[]).with_context(|| format!("round {round}"))?;
