@@ -5,25 +5,19 @@ use std::collections::BTreeSet;
 use kube::core::{Selector, SelectorExt};
 use landfall_api::L2Advertisement as Object;
 
-use crate::pool::Pool;
 use crate::problem::{Problem, Problems};
-use crate::selector::{Labels, Selectors, read_names, read_one};
+use crate::scope::Scope;
+use crate::selector::{Labels, read_names, read_one};
 
 /// What an `L2Advertisement` means.
 #[derive(Clone, Debug, PartialEq)]
 pub struct L2Advertisement {
     /// The object's name.
     pub name: String,
-    /// Pools by name.
-    pub pools: BTreeSet<String>,
-    /// Pools by label; a union with the names. Both empty: every pool.
-    pub pool_selectors: Selectors,
-    /// Nodes that may announce; empty: every node.
-    pub node_selectors: Selectors,
+    /// Pools, nodes and Services that it is about.
+    pub scope: Scope,
     /// Interfaces to announce on; empty: all.
     pub interfaces: BTreeSet<String>,
-    /// Services that are announced; empty: every Service with an address of the pools.
-    pub service_selectors: Selectors,
     /// Which of the nodes are liked better.
     pub preferences: Vec<Preference>,
 }
@@ -38,28 +32,20 @@ pub struct Preference {
 }
 
 impl L2Advertisement {
-    /// Whether the advertisement is about this pool.
-    pub fn selects_pool(&self, pool: &Pool) -> bool {
-        pool.is_chosen_by(&self.pools, &self.pool_selectors)
-    }
-
-    /// Whether a Service with these labels is announced by it.
-    pub fn selects_service(&self, labels: &Labels) -> bool {
-        self.service_selectors.allows(labels)
-    }
-
-    /// Whether a node with these labels may announce by it.
-    pub fn selects_node(&self, labels: &Labels) -> bool {
-        self.node_selectors.allows(labels)
-    }
-
     /// How much the advertisement prefers a node with these labels: the sum of the weights that match, and 0 for a node
     /// that it does not select at all.
     pub fn score(&self, labels: &Labels) -> i64 {
-        if !self.selects_node(labels) {
+        if !self.scope.selects_node(labels) {
             return 0;
         }
         self.preferences.iter().filter(|p| p.nodes.matches(labels)).map(|p| i64::from(p.weight)).sum()
+    }
+
+    /// How much the advertisements prefer a node with these labels together; `None` when none of them selects it, and it
+    /// may not announce. Controller and speakers must agree on this.
+    pub fn score_together(advertisements: &[&Self], labels: &Labels) -> Option<i64> {
+        let selected = advertisements.iter().any(|advertisement| advertisement.scope.selects_node(labels));
+        selected.then(|| advertisements.iter().map(|advertisement| advertisement.score(labels)).sum())
     }
 
     /// Reads the object. Entries that make no sense are problems and are left out.
@@ -82,15 +68,14 @@ impl L2Advertisement {
             })
             .collect();
         Self {
-            pools: read_names("spec.ipAddressPools", &spec.ip_address_pools, &mut problems),
-            pool_selectors: Selectors::read(
-                "spec.ipAddressPoolSelectors",
+            scope: Scope::read(
+                &spec.ip_address_pools,
                 &spec.ip_address_pool_selectors,
+                &spec.node_selectors,
+                &spec.service_selectors,
                 &mut problems,
             ),
-            node_selectors: Selectors::read("spec.nodeSelectors", &spec.node_selectors, &mut problems),
             interfaces: read_names("spec.interfaces", &spec.interfaces, &mut problems),
-            service_selectors: Selectors::read("spec.serviceSelectors", &spec.service_selectors, &mut problems),
             preferences,
             name,
         }

@@ -10,6 +10,7 @@ mod nodes;
 mod pool;
 mod problem;
 mod range;
+mod scope;
 mod selector;
 
 use std::collections::BTreeMap;
@@ -28,6 +29,7 @@ pub use nodes::Nodes;
 pub use pool::{Allocation, Pool};
 pub use problem::Problem;
 pub use range::{AddressRange, RangeError, bits, is_buggy};
+pub use scope::Scope;
 pub use selector::{Labels, Selectors};
 
 /// The objects that a configuration is made of, as they stand in the namespace that Landfall runs in.
@@ -119,7 +121,7 @@ impl Config {
 
     /// The advertisements for the addresses of `pool`, in name order.
     pub fn advertisements_of<'a>(&'a self, pool: &'a Pool) -> impl Iterator<Item = &'a L2Advertisement> {
-        self.l2_advertisements.values().filter(|advertisement| advertisement.selects_pool(pool))
+        self.l2_advertisements.values().filter(|advertisement| advertisement.scope.selects_pool(pool))
     }
 }
 

@@ -195,9 +195,9 @@ fn an_advertisement_selects_pools_nodes_and_services_and_scores_nodes() {
         (labels(&[("edge", "yes")]), true, 5),
         (labels(&[("rack", "1")]), false, 0),
     ] {
-        assert_eq!((picky.selects_node(&node), picky.score(&node)), (selected, score), "{node:?}");
+        assert_eq!((picky.scope.selects_node(&node), picky.score(&node)), (selected, score), "{node:?}");
     }
-    assert!(picky.selects_service(&labels(&[("tier", "web")])) && !picky.selects_service(&labels(&[])));
+    assert!(picky.scope.selects_service(&labels(&[("tier", "web")])) && !picky.scope.selects_service(&labels(&[])));
 }
 
 #[test]

@@ -155,7 +155,6 @@ impl Decision<'_> {
             self.clear(&current, format!("the Service asks for pool {asked}"));
             return Keep::Nothing;
         }
-        let same = |a: &[IpAddr], b: &[IpAddr]| a.iter().collect::<BTreeSet<_>>() == b.iter().collect();
         if !wish.ips.is_empty() && !same(wish.ips, &held.ips) {
             self.ipam.release(self.key);
             self.clear(&current, "the Service asks for another address".into());
@@ -272,6 +271,11 @@ impl Decision<'_> {
             ));
         }
     }
+}
+
+/// Whether two lists hold the same addresses, in whatever order.
+pub(crate) fn same(one: &[IpAddr], other: &[IpAddr]) -> bool {
+    one.iter().collect::<BTreeSet<_>>() == other.iter().collect()
 }
 
 enum Keep {

@@ -4,7 +4,6 @@
 //! is complete and every address that a Service holds is entered in the books.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -18,8 +17,8 @@ use landfall_runtime::watch::Change;
 use serde_json::Value;
 
 use crate::contest::Contests;
-use crate::converge::{InForce, Outcome, adopt, converge};
-use crate::placement::{self, Node, Place, Placements};
+use crate::converge::{InForce, Outcome, adopt, converge, same};
+use crate::placement::{Node, Place, Placements};
 use crate::queue::Queue;
 use crate::report::Kind;
 use crate::service::Service;
@@ -231,8 +230,7 @@ impl Model {
             if held.is_empty() {
                 held = service.ingress_ips();
             }
-            let no_labels = Labels::new();
-            let labels = self.namespaces.get(&key.namespace).unwrap_or(&no_labels);
+            let labels = labels_of(&self.namespaces, key);
             let given_up = self.ipam.given_up();
             adopt(key, service, &held, config, labels, &mut self.ipam);
             if self.ipam.given_up() != given_up {
@@ -253,8 +251,7 @@ impl Model {
         if let Some(contested) = self.contests.outcome(key, service, now.instant) {
             return contested.and_then(|outcome| self.write(key, outcome, now));
         }
-        let no_labels = Labels::new();
-        let namespace_labels = self.namespaces.get(&key.namespace).unwrap_or(&no_labels);
+        let namespace_labels = labels_of(&self.namespaces, key);
         let no_config = Config::default();
         let in_force =
             InForce { config: self.loader.config().unwrap_or(&no_config), partial: self.loader.is_partial() };
@@ -333,9 +330,8 @@ impl Model {
         }
         self.loader.load(&self.resources());
         if let Some(config) = self.loader.config() {
-            let no_labels = Labels::new();
             for (key, service) in self.services.entries() {
-                let labels = self.namespaces.get(&key.namespace).unwrap_or(&no_labels);
+                let labels = labels_of(&self.namespaces, key);
                 adopt(key, service, &service.ingress_ips(), config, labels, &mut self.ipam);
                 if let (Some(node), Some(first)) = (&service.placed, service.ingress_ips().first())
                     && self.nodes.get(node).is_some()
@@ -380,9 +376,10 @@ impl Model {
     }
 }
 
-/// The same addresses, in any order.
-fn same(one: &[IpAddr], other: &[IpAddr]) -> bool {
-    one.iter().collect::<BTreeSet<_>>() == other.iter().collect()
+/// The labels of a Service's Namespace; none while the Namespace is not known.
+fn labels_of<'a>(namespaces: &'a Table<String, Labels>, service: &ServiceKey) -> &'a Labels {
+    static NONE: Labels = Labels::new();
+    namespaces.get(&service.namespace).unwrap_or(&NONE)
 }
 
 mod places;

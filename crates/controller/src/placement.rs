@@ -36,11 +36,12 @@ pub fn candidates<'a>(
     labels: &Labels,
     nodes: impl IntoIterator<Item = (&'a String, &'a Node)>,
 ) -> Vec<Candidate<'a>> {
-    let ads: Vec<&L2Advertisement> = config.advertisements_of(pool).filter(|ad| ad.selects_service(labels)).collect();
+    let ads: Vec<&L2Advertisement> =
+        config.advertisements_of(pool).filter(|ad| ad.scope.selects_service(labels)).collect();
     let able = nodes.into_iter().filter(|(_, node)| node.takes_part());
-    let selected = able.filter(|(_, node)| ads.iter().any(|ad| ad.selects_node(&node.labels)));
-    let scored =
-        selected.map(|(name, node)| Candidate { node: name, score: ads.iter().map(|ad| ad.score(&node.labels)).sum() });
+    let scored = able.filter_map(|(name, node)| {
+        Some(Candidate { node: name, score: L2Advertisement::score_together(&ads, &node.labels)? })
+    });
     scored.collect()
 }
 

@@ -91,7 +91,7 @@ pub fn start(client: &Client, namespace: &str, class: Option<&str>, to: &mpsc::S
 }
 
 /// Watches a kind of configuration object in our namespace. managedFields are about half of an object's metadata, and nobody
-/// here reads them.
+/// here reads them; without resourceVersion, what comes back of our own writes is nothing new.
 fn objects<K>(
     client: &Client,
     namespace: &str,
@@ -104,6 +104,7 @@ where
 {
     let read = |mut object: K| {
         object.managed_fields_mut().clear();
+        object.meta_mut().resource_version = None;
         (object.name_any(), Some(object))
     };
     let api = Api::<K>::namespaced(client.clone(), namespace);

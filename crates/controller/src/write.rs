@@ -111,7 +111,8 @@ impl Writer {
     }
 }
 
-fn params() -> PatchParams {
+/// Patches are made in our name.
+pub(crate) fn params() -> PatchParams {
     PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() }
 }
 

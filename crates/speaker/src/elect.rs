@@ -143,22 +143,21 @@ fn announce(
     if !endpoints.anywhere {
         return Err(Reason::NoEndpoints);
     }
-    let ads = world.config.advertisements_of(pool).filter(|ad| ad.selects_service(&service.labels));
+    let ads = world.config.advertisements_of(pool).filter(|ad| ad.scope.selects_service(&service.labels));
     let ads: Vec<&L2Advertisement> = ads.collect();
-    if service.may_share && ads.iter().any(|ad| !ad.service_selectors.is_empty()) {
+    if service.may_share && ads.iter().any(|ad| !ad.scope.service_selectors.is_empty()) {
         return Err(Reason::SharedIpWithServiceSelector);
     }
     let here = world.nodes.get(world.node).map(|node| &node.labels);
-    let ads_here: Vec<_> = ads.iter().filter(|ad| here.is_some_and(|labels| ad.selects_node(labels))).collect();
+    let ads_here: Vec<_> = ads.iter().filter(|ad| here.is_some_and(|labels| ad.scope.selects_node(labels))).collect();
     if ads_here.is_empty() {
         return Err(Reason::NoMatchingAdvertisement);
     }
     let candidates = world.eligible.iter().filter_map(|name| {
         let labels = &world.nodes.get(name)?.labels;
-        let selected = ads.iter().any(|ad| ad.selects_node(labels));
+        let score = L2Advertisement::score_together(&ads, labels)?;
         let has_endpoint = !service.local || endpoints.nodes.contains(name.as_str());
-        let score = ads.iter().map(|ad| ad.score(labels)).sum();
-        (selected && has_endpoint).then_some(Candidate { node: name, score })
+        has_endpoint.then_some(Candidate { node: name, score })
     });
     match landfall_election::owner(elected_by.unwrap_or(first), candidates, service.placed.as_deref()) {
         None => Err(Reason::NoEligibleNode),

@@ -8,21 +8,16 @@ use super::ADVERTISEMENT;
 use super::community::{Community, CommunityError};
 use crate::pool::Pool;
 use crate::problem::{Problem, Problems};
-use crate::selector::{Labels, Selectors, read_names};
+use crate::scope::Scope;
+use crate::selector::read_names;
 
 /// What a `BGPAdvertisement` means.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BgpAdvertisement {
     /// The object's name.
     pub name: String,
-    /// Pools by name.
-    pub pools: BTreeSet<String>,
-    /// Pools by label; a union with the names. Both empty: every pool.
-    pub pool_selectors: Selectors,
-    /// Nodes that advertise; empty: every node.
-    pub node_selectors: Selectors,
-    /// Services that are advertised; empty: every Service with an address of the pools.
-    pub service_selectors: Selectors,
+    /// Pools, nodes and Services that it is about.
+    pub scope: Scope,
     /// Names of the peers to advertise to; empty: all.
     pub peers: BTreeSet<String>,
     /// Length of the IPv4 prefixes.
@@ -36,21 +31,6 @@ pub struct BgpAdvertisement {
 }
 
 impl BgpAdvertisement {
-    /// Whether the advertisement is about this pool.
-    pub fn selects_pool(&self, pool: &Pool) -> bool {
-        pool.is_chosen_by(&self.pools, &self.pool_selectors)
-    }
-
-    /// Whether a Service with these labels is advertised by it.
-    pub fn selects_service(&self, labels: &Labels) -> bool {
-        self.service_selectors.allows(labels)
-    }
-
-    /// Whether a node with these labels advertises by it.
-    pub fn selects_node(&self, labels: &Labels) -> bool {
-        self.node_selectors.allows(labels)
-    }
-
     /// Whether the peer of this name hears of it.
     pub fn selects_peer(&self, name: &str) -> bool {
         self.peers.is_empty() || self.peers.contains(name)
@@ -81,14 +61,13 @@ impl BgpAdvertisement {
         let mut problems = Problems::of(ADVERTISEMENT, &name, found);
         let spec = &object.spec;
         let read = Self {
-            pools: read_names("spec.ipAddressPools", &spec.ip_address_pools, &mut problems),
-            pool_selectors: Selectors::read(
-                "spec.ipAddressPoolSelectors",
+            scope: Scope::read(
+                &spec.ip_address_pools,
                 &spec.ip_address_pool_selectors,
+                &spec.node_selectors,
+                &spec.service_selectors,
                 &mut problems,
             ),
-            node_selectors: Selectors::read("spec.nodeSelectors", &spec.node_selectors, &mut problems),
-            service_selectors: Selectors::read("spec.serviceSelectors", &spec.service_selectors, &mut problems),
             peers: read_names("spec.peers", &spec.peers, &mut problems),
             aggregation_length: length(object, Length::V4, &mut problems),
             aggregation_length_v6: length(object, Length::V6, &mut problems),

@@ -22,7 +22,7 @@ pub(super) fn check_lengths(
 ) {
     for advertisement in advertisements {
         let mut problems = Problems::of(ADVERTISEMENT, &advertisement.name, found);
-        for pool in pools.values().filter(|pool| advertisement.selects_pool(pool)) {
+        for pool in pools.values().filter(|pool| advertisement.scope.selects_pool(pool)) {
             for (ipv4, field) in [(true, Length::V4.field), (false, Length::V6.field)] {
                 let length = advertisement.length(ipv4);
                 let too_small = pool.ranges.iter().filter(|range| range.is_ipv4() == ipv4).find_map(|range| {
@@ -67,15 +67,15 @@ pub(super) fn check_local_prefs(
 ) {
     let all: Vec<(&BgpAdvertisement, Chosen<'_>)> = advertisements
         .iter()
-        .filter(|advertisement| advertisement.service_selectors.is_empty())
-        .map(|advertisement| (advertisement, Chosen::of(&advertisement.node_selectors, nodes)))
+        .filter(|advertisement| advertisement.scope.service_selectors.is_empty())
+        .map(|advertisement| (advertisement, Chosen::of(&advertisement.scope.node_selectors, nodes)))
         .collect();
     let mut wrong: BTreeSet<&str> = BTreeSet::new();
     for pool in pools.values() {
         let mut kept: Vec<&(&BgpAdvertisement, Chosen<'_>)> = Vec::new();
         for this in &all {
             let (advertisement, chosen) = this;
-            if wrong.contains(advertisement.name.as_str()) || !advertisement.selects_pool(pool) {
+            if wrong.contains(advertisement.name.as_str()) || !advertisement.scope.selects_pool(pool) {
                 continue;
             }
             let conflict =
@@ -113,7 +113,8 @@ pub(super) fn check_echo(
         .filter(|(_, profile)| profile.echo_mode)
         .collect();
     for advertisement in advertisements {
-        let Some(pool) = pools.values().find(|pool| pool.has_family(false) && advertisement.selects_pool(pool)) else {
+        let Some(pool) = pools.values().find(|pool| pool.has_family(false) && advertisement.scope.selects_pool(pool))
+        else {
             continue;
         };
         let mut problems = Problems::of(ADVERTISEMENT, &advertisement.name, found);

@@ -14,7 +14,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceConversion, CustomResourceDefinition, ServiceReference, WebhookClientConfig, WebhookConversion,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{Patch, PostParams};
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt as _};
@@ -30,6 +30,7 @@ use tracing::{info, warn};
 use super::certificate::{Issued, Usable, assess, dns_name, issue};
 use super::{CONVERT_PATH, Settings};
 use crate::patch::FIELD_MANAGER;
+use crate::write::params;
 
 /// The definition that is converted.
 const PEERS_CRD: &str = "bgppeers.metallb.io";
@@ -239,10 +240,6 @@ fn conversion_patch(present: &CustomResourceDefinition, service: &str, namespace
 /// Whether the object was changed or deleted by somebody else between our look and our write.
 fn is_race(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(refusal) if matches!(refusal.code, 404 | 409))
-}
-
-fn params() -> PatchParams {
-    PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() }
 }
 
 /// With its causes; a missing permission is named in the API server's own words.

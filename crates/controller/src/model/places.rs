@@ -1,8 +1,14 @@
 //! The model's placements: which node is to answer for a Service's addresses (see [`crate::placement`]).
 
-use super::{BTreeSet, IpAddr, Model, Place, ServiceKey, placement, same};
-use crate::placement::Node;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use landfall_ipam::ServiceKey;
 use landfall_runtime::watch::Change;
+
+use super::Model;
+use crate::converge::same;
+use crate::placement::{self, Node, Place};
 
 impl Model {
     /// Takes a change of a Node; says whether it is one.

@@ -160,12 +160,15 @@ fn an_advertisement_says_what_is_advertised_to_whom() {
     let (all, some) = (&config.bgp.advertisements["all"], &config.bgp.advertisements["some"]);
     let label = |key: &str, value: &str| Labels::from([(key.to_owned(), value.to_owned())]);
     for (advertisement, elsewhere) in [(all, true), (some, false)] {
-        assert!(advertisement.selects_pool(&config.pools["p"]) && advertisement.selects_peer("x"));
-        assert!(advertisement.selects_node(&label("rack", "1")) && advertisement.selects_service(&label("app", "web")));
-        assert_eq!(advertisement.selects_pool(&config.pools["q"]), elsewhere);
+        assert!(advertisement.scope.selects_pool(&config.pools["p"]) && advertisement.selects_peer("x"));
+        assert!(
+            advertisement.scope.selects_node(&label("rack", "1"))
+                && advertisement.scope.selects_service(&label("app", "web"))
+        );
+        assert_eq!(advertisement.scope.selects_pool(&config.pools["q"]), elsewhere);
         assert_eq!(advertisement.selects_peer("y"), elsewhere);
-        assert_eq!(advertisement.selects_node(&label("rack", "2")), elsewhere);
-        assert_eq!(advertisement.selects_service(&label("app", "db")), elsewhere);
+        assert_eq!(advertisement.scope.selects_node(&label("rack", "2")), elsewhere);
+        assert_eq!(advertisement.scope.selects_service(&label("app", "db")), elsewhere);
     }
     assert_eq!((all.local_pref, all.length(true), all.length(false)), (0, 32, 128));
     assert_eq!(some.local_pref, u32::MAX);
