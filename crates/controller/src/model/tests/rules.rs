@@ -373,3 +373,23 @@ fn whoever_asks_for_the_impossible_is_told_in_words() {
         assert!(message.contains(words), "{name}: {message}");
     }
 }
+
+#[test]
+fn who_stops_sharing_keeps_its_address_before_somebody_who_would_join_it() {
+    let mut cluster = Cluster::with(&[("p", addresses(&["10.0.0.0/32"]))]);
+    cluster.apply("a", annotation("metallb.io/loadBalancerIPs", "10.9.9.9")).apply("c", shared("k", 81)).settle();
+    // Both change before anything is decided, and the joiner's turn comes first.
+    cluster.apply("a", json!({"metadata": {"annotations": {"metallb.io/loadBalancerIPs": null}}}));
+    cluster.apply("a", shared("k", 80)).apply("c", annotation("metallb.io/allow-shared-ip", "")).settle();
+    assert_eq!((cluster.shows("c"), cluster.shows("a")), ("10.0.0.0".into(), "NoAddressAvailable".into()));
+}
+
+#[test]
+fn who_is_no_load_balancer_for_a_moment_of_a_restart_keeps_the_address_in_its_status() {
+    let mut cluster = Cluster::with(&[("p", addresses(&["10.0.0.0/32"]))]);
+    cluster.apply("b", json!({})).settle();
+    cluster.apply("a", json!({})).settle();
+    cluster.apply("b", json!({"spec": {"type": "ClusterIP"}})).restart();
+    cluster.apply("b", json!({"spec": {"type": "LoadBalancer"}})).settle();
+    assert_eq!((cluster.shows("b"), cluster.shows("a")), ("10.0.0.0".into(), "NoAddressAvailable".into()));
+}
