@@ -24,6 +24,10 @@ pub const IP_ALLOCATED_FROM_POOL: &str = "metallb.io/ip-allocated-from-pool";
 /// Written by the controller when it gives an address: the node that is to answer for the Service while it can.
 pub const NODE: &str = "landfall.io/node";
 
+/// On a speaker's ConfigurationState: the networks of the interfaces on which it may answer, separated by commas. The
+/// controller places an address on a node whose network has it.
+pub const NETWORKS: &str = "landfall.io/networks";
+
 /// On an IPAddressPool: how many of its addresses the Services of one namespace may hold together.
 pub const MAX_ADDRESSES_PER_NAMESPACE: &str = "landfall.io/max-addresses-per-namespace";
 

@@ -26,6 +26,15 @@ pub struct Contests {
     of: BTreeMap<ServiceKey, Contest>,
 }
 
+/// What becomes of a contested Service.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Contested {
+    /// It is told, once: the other may well wipe it out.
+    Say(Outcome),
+    /// Nothing is written.
+    LeaveAlone,
+}
+
 #[derive(Clone, Debug)]
 struct Contest {
     writes: u32,
@@ -49,9 +58,8 @@ impl Contests {
         }
     }
 
-    /// What is to be said of the Service instead of giving it what it should have; `None` when it is not contested. It is
-    /// said once: the other may well wipe it out.
-    pub fn outcome(&mut self, key: &ServiceKey, service: &Service, now: Instant) -> Option<Option<Outcome>> {
+    /// What is to be done with the Service instead of giving it what it should have; `None` when it is not contested.
+    pub fn verdict(&mut self, key: &ServiceKey, service: &Service, now: Instant) -> Option<Contested> {
         let contest = self.of.get_mut(key)?;
         let (since, said) = contest.left_alone.as_mut()?;
         if now.duration_since(*since) >= PAUSE {
@@ -59,7 +67,7 @@ impl Contests {
             return None;
         }
         if std::mem::replace(said, true) {
-            return Some(None);
+            return Some(Contested::LeaveAlone);
         }
         let message = format!(
             "field manager {:?} keeps writing status.loadBalancer of this Service, so it is left alone for {} minutes; only one \
@@ -67,7 +75,7 @@ impl Contests {
             contest.manager,
             PAUSE.as_secs() / 60
         );
-        Some(Some(Outcome {
+        Some(Contested::Say(Outcome {
             ingress: None,
             pool: service.allocated_from.clone(),
             node: service.placed.clone(),

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use jiff::Timestamp;
 use landfall_api::bgp_peer::v1beta2::BGPPeer;
 use landfall_api::{BFDProfile, BGPAdvertisement, Community, IPAddressPool, L2Advertisement};
@@ -16,7 +17,7 @@ use landfall_runtime::table::Table;
 use landfall_runtime::watch::Change;
 use serde_json::Value;
 
-use crate::contest::Contests;
+use crate::contest::{Contested, Contests};
 use crate::converge::{InForce, Outcome, adopt, converge, same};
 use crate::placement::{Node, Place, Placements};
 use crate::queue::Queue;
@@ -75,6 +76,8 @@ pub struct Model {
     services: Table<ServiceKey, Service>,
     namespaces: Table<String, Labels>,
     nodes: Table<String, Node>,
+    /// The networks that each node is in.
+    networks: Table<String, Vec<IpNet>>,
     pools: Table<String, IPAddressPool>,
     advertisements: Table<String, L2Advertisement>,
     bgp_peers: Table<String, BGPPeer>,
@@ -101,8 +104,8 @@ pub struct Model {
 
 impl Model {
     /// Takes what changed. Decides nothing yet: ask [`next`](Self::next) afterwards.
-    /// Returns the problems of the configuration when they are others than before, to be logged.
-    pub fn apply(&mut self, event: Event, now: Instant) -> Option<&[Problem]> {
+    /// Says whether the [`problems`](Self::problems) of the configuration are others than before.
+    pub fn apply(&mut self, event: Event, now: Instant) -> bool {
         let problems_changed = match event {
             Event::Service(change) => {
                 self.apply_service(change, now);
@@ -116,6 +119,11 @@ impl Model {
                 false
             }
             Event::Node(change) => self.apply_node(change) && !self.bgp_peers.entries().is_empty() && self.reload(now),
+            Event::Networks(change) => {
+                // What is placed stays; who comes from now on is placed by what is known then.
+                self.networks.apply(change);
+                false
+            }
             Event::Pool(change) => !self.pools.apply(change).is_empty() && self.reload(now),
             Event::L2Advertisement(change) => !self.advertisements.apply(change).is_empty() && self.reload(now),
             Event::BgpPeer(change) => !self.bgp_peers.apply(change).is_empty() && self.reload(now),
@@ -124,12 +132,17 @@ impl Model {
             Event::Community(change) => !self.communities.apply(change).is_empty() && self.reload(now),
         };
         let became_ready = !self.ready && self.start(now);
-        (problems_changed || became_ready && !self.loader.problems().is_empty()).then(|| self.loader.problems())
+        problems_changed || became_ready && !self.loader.problems().is_empty()
     }
 
     /// Whether every first list is complete and decisions are made.
     pub fn is_ready(&self) -> bool {
         self.ready
+    }
+
+    /// The mistakes in the configuration.
+    pub fn problems(&self) -> &[Problem] {
+        self.loader.problems()
     }
 
     /// The next write that is due, or nothing. Each Service has at most one write under way.
@@ -248,8 +261,10 @@ impl Model {
             self.contests.forget(key);
             return None;
         };
-        if let Some(contested) = self.contests.outcome(key, service, now.instant) {
-            return contested.and_then(|outcome| self.write(key, outcome, now));
+        match self.contests.verdict(key, service, now.instant) {
+            Some(Contested::Say(outcome)) => return self.write(key, outcome, now),
+            Some(Contested::LeaveAlone) => return None,
+            None => {}
         }
         let namespace_labels = labels_of(&self.namespaces, key);
         let no_config = Config::default();
@@ -319,6 +334,7 @@ impl Model {
         self.ready = self.services.is_complete()
             && self.namespaces.is_complete()
             && self.nodes.is_complete()
+            && self.networks.is_complete()
             && self.pools.is_complete()
             && self.advertisements.is_complete()
             && self.bgp_peers.is_complete()

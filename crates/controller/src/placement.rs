@@ -48,7 +48,7 @@ pub fn candidates<'a>(
 /// How an address without a placement is to be placed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// Nobody answers for it yet: on the least loaded of the preferred candidates, ties by the hash.
+    /// Nobody answers for it yet: on the least loaded of the preferred candidates that are near, ties by the hash.
     Anew,
     /// Somebody answers for it, or did: where the hash puts it.
     WhereItIs,
@@ -108,15 +108,24 @@ impl Placements {
         self.on.get(node).map_or(0, BTreeMap::len)
     }
 
-    /// The node for a first address that has none; `None` when there is no candidate.
-    pub fn choose<'a>(&self, first: IpAddr, candidates: &[Candidate<'a>], place: Place) -> Option<&'a str> {
+    /// The node for a first address that has none; `None` when there is no candidate. `near` says whether an interface
+    /// of a node is in the address's network: where some of the preferred candidates are, only they are considered.
+    pub fn choose<'a>(
+        &self,
+        first: IpAddr,
+        candidates: &[Candidate<'a>],
+        near: impl Fn(&str) -> bool,
+        place: Place,
+    ) -> Option<&'a str> {
         let best = candidates.iter().map(|candidate| candidate.score).max()?;
         let preferred = candidates.iter().filter(|candidate| candidate.score == best);
         match place {
             Place::WhereItIs => landfall_election::owner(first, preferred.copied(), None),
             Place::Anew => {
-                let least = preferred.clone().map(|candidate| self.load(candidate.node)).min()?;
-                let idle = preferred.filter(|candidate| self.load(candidate.node) == least);
+                let near: Vec<&Candidate<'a>> = preferred.clone().filter(|candidate| near(candidate.node)).collect();
+                let preferred = if near.is_empty() { preferred.collect() } else { near };
+                let least = preferred.iter().map(|candidate| self.load(candidate.node)).min()?;
+                let idle = preferred.into_iter().filter(|candidate| self.load(candidate.node) == least);
                 landfall_election::owner(first, idle.copied(), None)
             }
         }
@@ -145,7 +154,7 @@ mod tests {
         let mut placements = Placements::default();
         let all = equal(&["n1", "n2", "n3"]);
         for n in 0..50 {
-            let node = placements.choose(ip(n), &all, Place::WhereItIs).expect("a node");
+            let node = placements.choose(ip(n), &all, |_| false, Place::WhereItIs).expect("a node");
             assert_eq!(Some(node), landfall_election::owner(ip(n), all.iter().copied(), None));
             placements.set(&key(&format!("s{n}")), ip(n), node);
         }
@@ -156,10 +165,29 @@ mod tests {
         let mut placements = Placements::default();
         let candidates = [("edge", 10), ("n1", 0), ("n2", 0)].map(|(node, score)| Candidate { node, score });
         for n in 0..9 {
-            assert_eq!(placements.choose(ip(n), &candidates, Place::Anew), Some("edge"));
+            assert_eq!(placements.choose(ip(n), &candidates, |_| false, Place::Anew), Some("edge"));
             placements.set(&key(&format!("s{n}")), ip(n), "edge");
         }
-        assert_eq!(placements.choose(ip(99), &[], Place::Anew), None);
+        assert_eq!(placements.choose(ip(99), &[], |_| false, Place::Anew), None);
+    }
+
+    #[test]
+    fn among_equals_those_in_the_addresses_network_are_taken_and_a_higher_score_comes_before_the_network() {
+        let mut placements = Placements::default();
+        let near = |node: &str| node == "n1" || node == "n2";
+        for n in 0..8 {
+            let node = placements.choose(ip(n), &equal(&["n1", "n2", "n3"]), near, Place::Anew).expect("a node");
+            placements.set(&key(&format!("s{n}")), ip(n), node);
+        }
+        assert_eq!(["n1", "n2", "n3"].map(|node| placements.load(node)), [4, 4, 0]);
+        let candidates = [("n1", 0), ("n3", 10)].map(|(node, score)| Candidate { node, score });
+        assert_eq!(placements.choose(ip(99), &candidates, near, Place::Anew), Some("n3"));
+        // Where somebody answers already, the hash has decided without knowing the networks.
+        let hash = landfall_election::owner(ip(99), equal(&["n1", "n2", "n3"]), None);
+        assert_eq!(
+            placements.choose(ip(99), &equal(&["n1", "n2", "n3"]), |node| Some(node) != hash, Place::WhereItIs),
+            hash
+        );
     }
 
     #[test]
@@ -184,7 +212,7 @@ mod tests {
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             let mut placements = Placements::default();
             for n in 0..addresses {
-                let node = placements.choose(ip(n), &equal(&names), Place::Anew).expect("a node");
+                let node = placements.choose(ip(n), &equal(&names), |_| false, Place::Anew).expect("a node");
                 placements.set(&key(&format!("s{n}")), ip(n), node);
                 let loads: Vec<usize> = names.iter().map(|node| placements.load(node)).collect();
                 prop_assert!(loads.iter().max().unwrap() - loads.iter().min().unwrap() <= 1, "{loads:?}");

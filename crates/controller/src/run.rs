@@ -3,6 +3,7 @@
 //! - and while it is: one watch for each kind ([`watch`](crate::watch)), which may be aborted at any time;
 //! - the owner of the model, which is [`Replica::lead`]: it decides;
 //! - up to [`WRITES`] writes, each a task; an aborted one is decided and sent again in the next term;
+//! - the keeper of the ConfigurationState `controller` ([`configuration_state`]), likewise;
 //! - the webhooks' server and its certificate's keeper ([`admission`](crate::admission)); may be aborted at any time;
 //! - the event recorder and the probe server ([`landfall_runtime`]).
 
@@ -14,6 +15,7 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 use kube::Client;
 use landfall_config::Problem;
+use landfall_runtime::configuration_state::{self, Component, Pod, State};
 use landfall_runtime::events::Recorder;
 use landfall_runtime::lease::{self, Leadership};
 use landfall_runtime::watch::CHANNEL_BOUND;
@@ -42,6 +44,8 @@ pub struct Settings {
     pub probe_address: SocketAddr,
     /// Serve the webhooks; `None`: somebody else does, or nobody.
     pub admission: Option<admission::Settings>,
+    /// The Pod we are, if we are one.
+    pub pod: Option<Pod>,
     /// The Lease, in `namespace`, on which the replicas elect the one that writes; `None`: this is the only replica.
     pub lease: Option<String>,
 }
@@ -74,6 +78,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         client,
         namespace: settings.namespace,
         class: settings.lb_class,
+        pod: settings.pod,
         shutdown,
         leadership,
         recorder,
@@ -94,6 +99,7 @@ struct Replica {
     client: Client,
     namespace: String,
     class: Option<String>,
+    pod: Option<Pod>,
     shutdown: shutdown::Shutdown,
     leadership: tokio::sync::watch::Receiver<Leadership>,
     recorder: Recorder,
@@ -132,6 +138,8 @@ impl Replica {
     async fn lead(&mut self, term: u64) -> anyhow::Result<()> {
         let (to_model, mut events) = mpsc::channel(CHANNEL_BOUND);
         let watches = watch::start(&self.client, &self.namespace, self.class.as_deref(), &to_model);
+        let (state, said) = tokio::sync::watch::channel(None);
+        let object = configuration_state::keep(&self.client, &self.namespace, Component::Controller, said);
         let mut model = Model::default();
         let mut writes: JoinSet<(Write, Written)> = JoinSet::new();
         let mut tick = tokio::time::interval(probes::TICK);
@@ -159,10 +167,14 @@ impl Replica {
                 () = self.shutdown.requested() => break,
                 Ok(()) = self.leadership.changed() => {}
                 Some(event) = events.recv() => {
-                    take(&mut model, event);
+                    let mut to_say = take(&mut model, event);
                     // What is queued already is taken in one go: decisions are made on the latest view.
                     while let Ok(event) = events.try_recv() {
-                        take(&mut model, event);
+                        to_say |= take(&mut model, event);
+                    }
+                    if to_say {
+                        let problems = model.problems().iter().map(ToString::to_string).collect();
+                        state.send_replace(Some(State { pod: self.pod.clone(), problems, networks: None }));
                     }
                 }
                 Some(ended) = writes.join_next() => {
@@ -177,7 +189,7 @@ impl Replica {
                 self.synced.done();
             }
         }
-        drop(watches);
+        drop((watches, object));
         self.recorder.give_way(false);
         // Each ends with the right to write, at the latest.
         while writes.join_next().await.is_some() {}
@@ -185,14 +197,18 @@ impl Replica {
     }
 }
 
-fn take(model: &mut Model, event: watch::Event) {
+/// Says whether there is something new to say about the configuration.
+fn take(model: &mut Model, event: watch::Event) -> bool {
     let before = model.is_ready();
-    if let Some(problems) = model.apply(event, Instant::now()) {
-        log(problems);
+    let problems_changed = model.apply(event, Instant::now());
+    let became_ready = !before && model.is_ready();
+    if problems_changed {
+        log(model.problems());
     }
-    if !before && model.is_ready() {
+    if became_ready {
         info!("every first list is complete, addresses are given from now on");
     }
+    problems_changed || became_ready
 }
 
 fn log(problems: &[Problem]) {

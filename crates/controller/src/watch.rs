@@ -1,13 +1,17 @@
 //! Cluster in: one watch per kind, each object read into what the model keeps of it.
 
+use ipnet::IpNet;
 use k8s_openapi::api::core::v1;
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt};
 use landfall_api::bgp_peer::v1beta2::BGPPeer;
-use landfall_api::{BFDProfile, BGPAdvertisement, Community, IPAddressPool, L2Advertisement};
+use landfall_api::{
+    BFDProfile, BGPAdvertisement, Community, ConfigurationState, IPAddressPool, L2Advertisement, annotations, labels,
+};
 use landfall_config::Labels;
 use landfall_ipam::ServiceKey;
+use landfall_runtime::tasks::Tasks;
 use landfall_runtime::view;
 use landfall_runtime::view::WithConditions;
 use landfall_runtime::watch::{Change, spawn};
@@ -17,6 +21,9 @@ use tokio::task::JoinHandle;
 
 use crate::placement::Node;
 use crate::service::{Service, ServiceView};
+
+/// The ConfigurationStates of speakers; [`landfall_runtime::configuration_state`] labels them so.
+const SPEAKERS: &str = "metallb.io/component-type=speaker";
 
 view! {
     /// A Node.
@@ -30,6 +37,8 @@ pub enum Event {
     Service(Change<(ServiceKey, Option<Service>)>),
     /// A Node.
     Node(Change<(String, Option<Node>)>),
+    /// The networks of the interfaces on which a node's speaker may answer, by the Node's name.
+    Networks(Change<(String, Option<Vec<IpNet>>)>),
     /// A Namespace's labels.
     Namespace(Change<(String, Option<Labels>)>),
     /// An IPAddressPool of our namespace.
@@ -46,23 +55,14 @@ pub enum Event {
     Community(Change<(String, Option<Community>)>),
 }
 
-/// Watches that go on until this is dropped.
-#[derive(Debug)]
-pub struct Watches(Vec<JoinHandle<()>>);
-
-impl Drop for Watches {
-    fn drop(&mut self) {
-        self.0.iter().for_each(JoinHandle::abort);
-    }
-}
-
-/// Starts the watches. Each begins with a list that is as new as the call.
-pub fn start(client: &Client, namespace: &str, class: Option<&str>, to: &mpsc::Sender<Event>) -> Watches {
+/// Starts the watches, which go on until the result is dropped. Each begins with a list that is as new as the call.
+pub fn start(client: &Client, namespace: &str, class: Option<&str>, to: &mpsc::Sender<Event>) -> Tasks {
     let config = watcher::Config::default;
     let class = class.map(str::to_owned);
     let services: Api<ServiceView> = Api::all(client.clone());
     let namespaces: Api<PartialObjectMeta<v1::Namespace>> = Api::all(client.clone());
-    Watches(vec![
+    let speakers: Api<PartialObjectMeta<ConfigurationState>> = Api::namespaced(client.clone(), namespace);
+    Tasks::from(vec![
         spawn(services, config(), move |service| Service::read(service, class.as_deref()), to.clone(), Event::Service),
         spawn(
             namespaces,
@@ -81,6 +81,7 @@ pub fn start(client: &Client, namespace: &str, class: Option<&str>, to: &mpsc::S
             to.clone(),
             Event::Node,
         ),
+        spawn(speakers, config().labels(SPEAKERS), networks, to.clone(), Event::Networks),
         objects(client, namespace, to, Event::Pool),
         objects(client, namespace, to, Event::L2Advertisement),
         objects(client, namespace, to, Event::BgpPeer),
@@ -88,6 +89,14 @@ pub fn start(client: &Client, namespace: &str, class: Option<&str>, to: &mpsc::S
         objects(client, namespace, to, Event::BfdProfile),
         objects(client, namespace, to, Event::Community),
     ])
+}
+
+/// What a speaker says of its node's networks. One that cannot be read is left out: it only costs a preference.
+fn networks(state: PartialObjectMeta<ConfigurationState>) -> (String, Option<Vec<IpNet>>) {
+    let said = state.metadata.annotations.unwrap_or_default().remove(annotations::NETWORKS).unwrap_or_default();
+    let networks: Vec<IpNet> = said.split(',').filter_map(|network| network.parse().ok()).collect();
+    let node = state.metadata.labels.unwrap_or_default().remove(labels::NODE_NAME).unwrap_or_default();
+    (node, Some(networks))
 }
 
 /// Watches a kind of configuration object in our namespace. managedFields are about half of an object's metadata, and nobody

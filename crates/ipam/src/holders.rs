@@ -14,7 +14,7 @@ pub(crate) struct Holders {
     /// What each Service holds, IPv4 first.
     by_service: BTreeMap<ServiceKey, Vec<IpAddr>>,
     /// Who holds each address, and on what terms.
-    by_ip: BTreeMap<IpAddr, BTreeMap<ServiceKey, Claim>>,
+    by_ip: BTreeMap<IpAddr, Claims>,
     /// The addresses that are shared under one condition.
     by_sharing: BTreeMap<Sharing, BTreeSet<IpAddr>>,
     /// The same addresses as numbers, run-length encoded: its gaps are the free addresses.
@@ -30,6 +30,35 @@ struct Claim {
     ports: BTreeSet<Port>,
 }
 
+/// Those who hold one address, in the order of their names. Nearly always it is one: a map takes a kilobyte for that.
+#[derive(Clone, Debug, Default)]
+struct Claims(Vec<(ServiceKey, Claim)>);
+
+impl Claims {
+    fn find(&self, service: &ServiceKey) -> Result<usize, usize> {
+        self.0.binary_search_by(|(key, _)| key.cmp(service))
+    }
+
+    fn get(&self, service: &ServiceKey) -> Option<&Claim> {
+        self.find(service).ok().map(|at| &self.0[at].1)
+    }
+
+    /// Adds the claim of a Service that has none.
+    fn add(&mut self, service: &ServiceKey, claim: Claim) {
+        let at = self.find(service).unwrap_or_else(|at| at);
+        self.0.reserve_exact(1);
+        self.0.insert(at, (service.clone(), claim));
+    }
+
+    fn remove(&mut self, service: &ServiceKey) -> Option<Claim> {
+        self.find(service).ok().map(|at| self.0.remove(at).1)
+    }
+
+    fn others<'a>(&'a self, service: &'a ServiceKey) -> impl Iterator<Item = &'a (ServiceKey, Claim)> {
+        self.0.iter().filter(move |(key, _)| key != service)
+    }
+}
+
 impl Holders {
     pub(crate) fn held(&self, service: &ServiceKey) -> &[IpAddr] {
         self.by_service.get(service).map_or(&[], Vec::as_slice)
@@ -40,7 +69,7 @@ impl Holders {
     }
 
     pub(crate) fn of(&self, ip: IpAddr) -> impl Iterator<Item = &ServiceKey> {
-        self.by_ip.get(&ip).into_iter().flat_map(BTreeMap::keys)
+        self.by_ip.get(&ip).into_iter().flat_map(|claims| claims.0.iter().map(|(key, _)| key))
     }
 
     /// How many addresses of the range are held from the pool.
@@ -59,7 +88,7 @@ impl Holders {
     /// Whether the Service may have the address beside those who hold it already.
     pub(crate) fn check(&self, ip: IpAddr, request: &Request<'_>) -> Result<(), AllocateError> {
         let Some(claims) = self.by_ip.get(&ip) else { return Ok(()) };
-        let others = || claims.iter().filter(|(key, _)| *key != request.service);
+        let others = || claims.others(request.service);
         if others().any(|(_, claim)| request.sharing.is_none() || claim.sharing.as_ref() != request.sharing) {
             return Err(AllocateError::NotShared {
                 service: request.service.to_string(),
@@ -115,7 +144,7 @@ impl Holders {
         self.release(request.service);
         for ip in ips {
             let claim = Claim { sharing: request.sharing.cloned(), ports: request.ports.clone() };
-            self.by_ip.entry(*ip).or_default().insert(request.service.clone(), claim);
+            self.by_ip.entry(*ip).or_default().add(request.service, claim);
             if let Some(sharing) = request.sharing {
                 self.by_sharing.entry(sharing.clone()).or_default().insert(*ip);
             }
@@ -146,7 +175,7 @@ impl Holders {
             let Some(claims) = self.by_ip.get_mut(ip) else { continue };
             let sharing = claims.remove(service).and_then(|claim| claim.sharing);
             // Sharers have one condition in common, so it lives as long as one of them.
-            let last = claims.is_empty();
+            let last = claims.0.is_empty();
             if last {
                 self.by_ip.remove(ip);
                 self.used(*ip).remove(bits(*ip)..=bits(*ip));

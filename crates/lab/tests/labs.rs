@@ -8,7 +8,7 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use landfall_lab::command::output;
 use landfall_lab::down::leftovers;
@@ -43,14 +43,24 @@ fn running_lab() -> Lab {
 /// Starts the echo Pods and returns each one's name, node and addresses.
 fn echo_pods(lab: &Lab) -> Vec<(String, String, Vec<IpAddr>)> {
     lab.apply(ECHO).unwrap();
-    lab.kubectl(&["rollout", "status", "daemonset/lab-echo", "--timeout=90s"]).unwrap();
-    let pods = lab.get(&["pods", "--selector", "app=lab-echo"]).unwrap();
+    let nodes = lab.nodes().unwrap().len();
     let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
     let pod = |pod: &serde_json::Value| {
         let ips = pod["status"]["podIPs"].as_array().unwrap().iter().map(|ip| text(&ip["ip"]).parse().unwrap());
         (text(&pod["metadata"]["name"]), text(&pod["spec"]["nodeName"]), ips.collect())
     };
-    pods["items"].as_array().unwrap().iter().map(pod).collect()
+    // Not `rollout status`: of a DaemonSet that its controller has not seen yet, 0 of 0 Pods are ready.
+    let is_ready = |pod: &serde_json::Value| pod["status"]["containerStatuses"][0]["ready"] == true;
+    let start = Instant::now();
+    loop {
+        let pods = lab.get(&["pods", "--selector", "app=lab-echo"]).unwrap();
+        let pods = pods["items"].as_array().unwrap();
+        if pods.len() == nodes && pods.iter().all(is_ready) {
+            return pods.iter().map(pod).collect();
+        }
+        assert!(start.elapsed() < 90 * SECOND, "of {nodes} echo Pods some are not ready: {pods:?}");
+        std::thread::sleep(SECOND / 5);
+    }
 }
 
 #[test]

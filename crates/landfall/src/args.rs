@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use landfall_controller::admission;
-use landfall_runtime::logs;
+use landfall_runtime::{configuration_state, logs};
 use tracing::{error, info};
 
 /// Where a Pod finds the name of its namespace.
@@ -75,6 +75,12 @@ struct ControllerArgs {
     /// `kubectl get lease` shows who leads
     #[arg(long, env = "LANDFALL_LEASE_NAME", value_name = "NAME", default_value = "landfall-controller")]
     lease_name: String,
+    /// Name of the controller's own Pod, which becomes the owner of the ConfigurationState it writes
+    #[arg(long, env = "LANDFALL_POD_NAME", value_name = "NAME", requires = "pod_uid")]
+    pod_name: Option<String>,
+    /// metadata.uid of that Pod
+    #[arg(long, env = "LANDFALL_POD_UID", value_name = "UID")]
+    pod_uid: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -125,7 +131,7 @@ struct SpeakerArgs {
     /// Name of the Node this speaker runs on
     #[arg(long, env = "LANDFALL_NODE_NAME")]
     node_name: Option<String>,
-    /// Name of the speaker's own Pod, which becomes the owner of the ServiceL2Status objects it writes
+    /// Name of the speaker's own Pod, which becomes the owner of the objects it writes about its node
     #[arg(long, env = "LANDFALL_POD_NAME")]
     pod_name: Option<String>,
     /// Leave out interfaces whose name this regular expression matches; may be repeated
@@ -180,6 +186,9 @@ impl Command {
                 namespace: namespace(args.common.namespace),
                 lb_class: not_empty(args.common.lb_class),
                 admission: args.webhooks.into_settings(),
+                pod: not_empty(args.pod_name)
+                    .zip(not_empty(args.pod_uid))
+                    .map(|(name, uid)| configuration_state::Pod { name, uid }),
                 lease: args.leader_elect.then_some(args.lease_name),
             }),
             Command::Speaker(args) => Job::Speaker(landfall_speaker::Settings {

@@ -1,5 +1,5 @@
-//! How does a process live? Logs, probes, metrics, the cluster client, leader election, watches, events, an HTTPS server,
-//! shutdown.
+//! How does a process live? Logs, probes, metrics, the cluster client, leader election, watches, events,
+//! `ConfigurationState`, an HTTPS server, shutdown.
 //!
 //! Controller and speaker are this crate around a pure middle:
 //! [`client::connect`] → [`watch::spawn`] per kind → one owner task → writes and [`events::Recorder`];
@@ -8,6 +8,7 @@
 
 pub mod certificate;
 pub mod client;
+pub mod configuration_state;
 pub mod events;
 pub mod lease;
 pub mod logs;
@@ -15,6 +16,7 @@ pub mod metrics;
 pub mod probes;
 pub mod shutdown;
 pub mod table;
+pub mod tasks;
 pub mod tls_server;
 pub mod view;
 pub mod watch;

@@ -28,6 +28,9 @@ pub const EXCLUDED_BY_DEFAULT: [&str; 14] = [
     "^lxc.*",
 ];
 
+/// More than this many networks are not told. A router with a thousand VLANs is no place for an address in particular.
+const MAX_NETWORKS: usize = 64;
+
 /// What the kernel says of one interface, without its addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Link {
@@ -197,6 +200,19 @@ impl Links {
             }
         }
         placement
+    }
+
+    /// The networks of the interfaces that may be used. Those that every interface has (link-local) and those of a single
+    /// address say nothing about where the node is.
+    pub(crate) fn networks(&self) -> BTreeSet<IpNet> {
+        let link_local = |ip: IpAddr| match ip {
+            IpAddr::V4(ip) => ip.is_link_local(),
+            IpAddr::V6(ip) => ip.is_unicast_link_local(),
+        };
+        let says_something = |net: &IpNet| net.prefix_len() < net.max_prefix_len() && !link_local(net.network());
+        let usable = self.usable();
+        let addresses = usable.iter().flat_map(|link| link.addresses.into_iter().flatten());
+        addresses.map(|address| address.network.trunc()).filter(says_something).take(MAX_NETWORKS).collect()
     }
 
     fn usable(&self) -> Vec<Usable<'_>> {

@@ -5,7 +5,7 @@
 //!   replaced whole: [`Desired`] to the wire and [`Claims`] to the status task.
 //! - **wire thread** ([`crate::wire_thread`]): a thread of its own, so that ten thousand Services being read never delay an answer.
 //! - **status** ([`crate::status`]): `ServiceL2Status` objects and events, from the claims and from what the wire confirms.
-//! - of [`landfall_runtime`]: the event sender, the probe server, the signal handler.
+//! - of [`landfall_runtime`]: the keeper of this node's ConfigurationState, the event sender, the probe server, the signal handler.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -13,8 +13,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context as _;
+use ipnet::IpNet;
 use kube::Client;
 use landfall_config::Problem;
+use landfall_runtime::configuration_state::{self, Component, Pod, State};
 use landfall_runtime::events::Recorder;
 use landfall_runtime::watch::CHANNEL_BOUND;
 use landfall_runtime::{client, metrics, probes, shutdown};
@@ -75,6 +77,9 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     wire_metrics.register(&mut registry);
     let mut wire = wire_thread::spawn(WireSettings { interfaces }, desired_in, announced_out, wire_metrics)?;
     let (claims_out, claims_in) = watch::channel(None);
+    let (state_out, state) = watch::channel(None);
+    let _object =
+        configuration_state::keep(&client, &settings.namespace, Component::Speaker(settings.node_name.clone()), state);
     start_status(&client, &settings, events, claims_in, announced_in, &mut registry);
     probes::serve(settings.probe_address, health, Arc::new(registry), shutdown.clone()).await?;
 
@@ -89,6 +94,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         rests_until: Instant::now(),
         desired: desired_out,
         claims: claims_out,
+        networks: wire.networks(),
+        state: state_out,
     };
 
     if wire.ready().await.is_ok() {
@@ -114,6 +121,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
                     owner.model.apply(event);
                 }
             }
+            Ok(()) = owner.networks.changed() => {}
             () = again => {}
             _ = tick.tick() => {
                 beat.tick();
@@ -123,6 +131,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         if let Some(decided) = owner.model.decide(Instant::now()) {
             listed.done();
             again_at = [decided.again_at, owner.publish(decided)].into_iter().flatten().min();
+            owner.publish_state();
         }
     }
 }
@@ -160,6 +169,8 @@ struct Owner {
     rests_until: Instant,
     desired: watch::Sender<Arc<Desired>>,
     claims: watch::Sender<Option<Arc<Claims>>>,
+    networks: watch::Receiver<BTreeSet<IpNet>>,
+    state: watch::Sender<Option<State>>,
 }
 
 impl Owner {
@@ -214,6 +225,28 @@ impl Owner {
             if changed {
                 *sent = Some(Arc::new(new));
             }
+            changed
+        });
+    }
+
+    /// Says in our ConfigurationState whether the configuration could be used, and in which networks this node is. Not
+    /// before our own Pod is known, to whom the object is to belong.
+    fn publish_state(&self) {
+        let pod = self.settings.pod_name.as_ref().map(|name| (name, self.model.speaker_pod(name)));
+        let pod = match pod {
+            None => None,
+            Some((_, None)) => return,
+            Some((name, Some(pod))) => Some(Pod { name: name.clone(), uid: pod.uid.clone() }),
+        };
+        let networks: Vec<String> = self.networks.borrow().iter().map(ToString::to_string).collect();
+        let state = State {
+            pod,
+            problems: self.model.problems().iter().map(ToString::to_string).collect(),
+            networks: Some(networks.join(",")),
+        };
+        self.state.send_if_modified(|said| {
+            let changed = said.as_ref() != Some(&state);
+            *said = Some(state);
             changed
         });
     }

@@ -30,9 +30,9 @@ use crate::views::StatusView;
 /// The name under which the API server notes our writes.
 const FIELD_MANAGER: &str = "landfall-speaker";
 
-/// Writes in flight: enough that a takeover of many Services is bound by the API server and not by round trips, and few
-/// enough to leave it alone otherwise.
-const CONCURRENT_WRITES: usize = 8;
+/// Writes in flight. The objects only tell what is done already: in a burst of new Services the API server is left to those
+/// who wait for an address, however many nodes there are.
+const CONCURRENT_WRITES: usize = 2;
 
 /// Longer than a healthy API server ever takes.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);

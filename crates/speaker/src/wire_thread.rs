@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use futures::FutureExt as _;
+use ipnet::IpNet;
 use landfall_wire::MacAddr;
 use tokio::sync::{oneshot, watch};
 
@@ -40,6 +41,7 @@ pub struct WireSettings {
 #[derive(Debug)]
 pub struct WireThread {
     ready: watch::Receiver<bool>,
+    networks: watch::Receiver<BTreeSet<IpNet>>,
     outcome: oneshot::Receiver<anyhow::Result<()>>,
     thread: JoinHandle<()>,
 }
@@ -52,6 +54,11 @@ impl WireThread {
     pub async fn ready(&mut self) -> anyhow::Result<()> {
         self.ready.wait_for(|ready| *ready).await.context("the wire thread ended before it was ready")?;
         Ok(())
+    }
+
+    /// The networks of the interfaces that may be used now; empty before the thread is [`ready`](Self::ready).
+    pub fn networks(&self) -> watch::Receiver<BTreeSet<IpNet>> {
+        self.networks.clone()
     }
 
     /// Waits for the end of the thread: for ever while all is well and the sender of `desired` lives.
@@ -80,19 +87,23 @@ pub fn spawn(
     metrics: WireMetrics,
 ) -> anyhow::Result<WireThread> {
     let (ready_sender, ready) = watch::channel(false);
+    let (networks_sender, networks) = watch::channel(BTreeSet::new());
     let (outcome_sender, outcome) = oneshot::channel();
     let body = move || {
         let result = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .context("cannot start the runtime of the wire thread")
-            .and_then(|runtime| runtime.block_on(Wire::new(settings, announced, metrics).run(desired, &ready_sender)));
+            .and_then(|runtime| {
+                let wire = Wire::new(settings, announced, networks_sender, metrics);
+                runtime.block_on(wire.run(desired, &ready_sender))
+            });
         // The receiver may be gone: then nobody wants to know.
         let _ = outcome_sender.send(result);
     };
     let thread =
         std::thread::Builder::new().name("wire".to_owned()).spawn(body).context("cannot start the wire thread")?;
-    Ok(WireThread { ready, outcome, thread })
+    Ok(WireThread { ready, networks, outcome, thread })
 }
 
 /// A lane by its interface's index and its protocol.
@@ -106,19 +117,26 @@ struct Wire {
     placement: Placement,
     announcer: Announcer,
     announced: watch::Sender<Arc<Announced>>,
+    networks: watch::Sender<BTreeSet<IpNet>>,
     metrics: WireMetrics,
     /// Something could not be opened; try again then.
     retry_at: Option<Instant>,
 }
 
 impl Wire {
-    fn new(settings: WireSettings, announced: watch::Sender<Arc<Announced>>, metrics: WireMetrics) -> Self {
+    fn new(
+        settings: WireSettings,
+        announced: watch::Sender<Arc<Announced>>,
+        networks: watch::Sender<BTreeSet<IpNet>>,
+        metrics: WireMetrics,
+    ) -> Self {
         Self {
             links: Links::new(settings.interfaces),
             lanes: BTreeMap::new(),
             placement: Placement::new(),
             announcer: Announcer::default(),
             announced,
+            networks,
             metrics,
             retry_at: None,
         }
@@ -134,6 +152,8 @@ impl Wire {
         loop {
             let wanted = Arc::clone(&desired.borrow_and_update());
             self.follow(&wanted, Instant::now());
+            let networks = self.links.networks();
+            self.networks.send_if_modified(|told| std::mem::replace(told, networks.clone()) != networks);
             ready.send_replace(true);
             loop {
                 let wake_at = self.announcer.next_due().into_iter().chain(self.retry_at).min();

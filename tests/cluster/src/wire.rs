@@ -3,8 +3,10 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use landfall_lab::{Capture, Lab, command};
+
+use crate::eventually;
 
 /// How often an address is asked for.
 pub const REQUESTS: usize = 3;
@@ -37,6 +39,18 @@ impl Heard {
     pub fn is_silence(&self) -> bool {
         self.requests >= REQUESTS && self.senders.is_empty() && self.names.is_empty()
     }
+}
+
+/// Waits until `node` alone answers for `ip` on the client's first segment: everybody has heard of a change by then.
+/// # Errors
+/// Who answers instead.
+pub fn wait_for_answerer(lab: &Lab, node: &str, ip: IpAddr) -> Result<()> {
+    let mac = lab.node_mac(node, "eth0")?;
+    eventually(&format!("{node}, {mac}, as the only one that answers for {ip}"), || {
+        let heard = who_has(lab, "eth0", ip)?;
+        ensure!(heard.is_one_answerer(&mac), "{heard:?}");
+        Ok(Some(()))
+    })
 }
 
 /// Asks everybody on the client's segment behind `interface` for `ip`, several times.

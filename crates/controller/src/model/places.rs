@@ -50,7 +50,12 @@ impl Model {
             let config = self.loader.config()?;
             let candidates =
                 placement::candidates(config, config.pool_covering(ips)?, &service.labels, self.nodes.entries());
-            self.placements.choose(first, &candidates, place)
+            let near = |node: &str| {
+                self.networks
+                    .get(&node.to_owned())
+                    .is_some_and(|networks| networks.iter().any(|net| net.contains(&first)))
+            };
+            self.placements.choose(first, &candidates, near, place)
         };
         let node = own.or_else(with_sharers).or_else(written).or_else(chosen).map(str::to_owned);
         match &node {

@@ -18,6 +18,7 @@ fn nothing_is_decided_before_every_first_list_is_complete() {
         Event::Pool(Change::ListDone),
         Event::L2Advertisement(Change::ListDone),
         Event::Node(Change::ListDone),
+        Event::Networks(Change::ListDone),
         Event::BgpPeer(Change::ListDone),
         Event::BgpAdvertisement(Change::ListDone),
         Event::BfdProfile(Change::ListDone),

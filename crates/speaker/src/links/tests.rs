@@ -156,3 +156,18 @@ fn placement_carries_mac_and_all_addresses_of_an_interface() {
     let placed = Placed { name: "eth0".to_owned(), mac: mac(2), addresses: ips };
     assert_eq!(links.place(&desired), Placement::from([(2, placed)]));
 }
+
+#[test]
+fn the_networks_that_are_told_are_those_of_usable_interfaces_that_say_where_the_node_is() {
+    let told = |links: &Links| links.networks().iter().map(ToString::to_string).collect::<Vec<_>>();
+    let mut all = links(InterfaceFilter::default());
+    assert_eq!(told(&all), ["192.0.2.0/24", "198.51.100.0/24", "2001:db8::/64"]);
+    for nothing in ["169.254.7.7/16", "fe80::2/64", "203.0.113.7/32", "2001:db8:9::1/128"] {
+        all.apply(LinkEvent::Address(4, address(nothing)));
+    }
+    assert_eq!(told(&all), ["192.0.2.0/24", "198.51.100.0/24", "2001:db8::/64"]);
+    all.apply(LinkEvent::Link(3, Link { up: false, ..ethernet("eth1", 3) }));
+    all.apply(LinkEvent::AddressGone(2, address("2001:db8::2/64")));
+    assert_eq!(told(&all), ["192.0.2.0/24"]);
+    assert_eq!(told(&links(filter(&[], &["^eth0$"]))), ["198.51.100.0/24"]);
+}

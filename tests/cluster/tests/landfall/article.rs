@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use landfall_cluster_tests::install;
 use landfall_cluster_tests::manifests::{advertisement, pods, pool};
 use landfall_cluster_tests::scene::without_landfall;
+use landfall_cluster_tests::wire::wait_for_answerer;
 use serde_json::json;
 
 /// How long nothing may happen before it counts as never.
@@ -37,6 +38,9 @@ fn the_articles_service_is_pending_for_ever_without_landfall_and_is_served_with_
         assert!(answer.pod.starts_with("web-"), "{answer:?}");
 
         let neighbour = scene.lab.neighbour("client", ip)?.context("the client knows no neighbour of that address")?;
+        ensure!(scene.lab.node_with_mac(&neighbour)?.is_some(), "{neighbour} is no node's");
+        // The first speaker that was ready may have answered; when all are, it is the one that the controller has chosen.
+        install::wait_until_ready(&scene.lab)?;
         let after = service.object()?;
         assert_eq!(after["spec"], before["spec"]);
         for field in ["uid", "generation", "labels", "finalizers", "ownerReferences"] {
@@ -44,8 +48,9 @@ fn the_articles_service_is_pending_for_ever_without_landfall_and_is_served_with_
         }
         let mut expected = before["metadata"]["annotations"].clone();
         expected["metallb.io/ip-allocated-from-pool"] = json!("article");
-        expected["landfall.io/node"] = json!(scene.lab.node_with_mac(&neighbour)?);
+        expected["landfall.io/node"] = after["metadata"]["annotations"]["landfall.io/node"].clone();
         assert_eq!(after["metadata"]["annotations"], expected);
-        Ok(())
+        let placed = expected["landfall.io/node"].as_str().context("it is placed nowhere")?;
+        wait_for_answerer(&scene.lab, placed, ip)
     })
 }

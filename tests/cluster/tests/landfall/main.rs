@@ -5,6 +5,7 @@ mod admission;
 mod answers;
 mod article;
 mod bad_input;
+mod configuration_state;
 mod helm;
 mod idle;
 mod leader;

@@ -3,20 +3,9 @@
 use anyhow::Result;
 use landfall_cluster_tests::eventually;
 use landfall_cluster_tests::manifests::{EXCLUDE_LABEL, advertisement, pods, pool, service};
-use landfall_cluster_tests::scene::{Scene, with_landfall};
-use landfall_cluster_tests::wire::who_has;
+use landfall_cluster_tests::scene::with_landfall;
+use landfall_cluster_tests::wire::{wait_for_answerer, who_has};
 use serde_json::json;
-use std::net::IpAddr;
-
-/// `node` alone answers on the wire, as soon as everybody has heard of a change.
-fn wait_for_answerer(scene: &Scene, node: &str, ip: IpAddr) -> Result<()> {
-    let mac = scene.lab.node_mac(node, "eth0")?;
-    eventually(&format!("{node}, {mac}, as the only one that answers for {ip}"), || {
-        let heard = who_has(&scene.lab, "eth0", ip)?;
-        anyhow::ensure!(heard.is_one_answerer(&mac), "{heard:?}");
-        Ok(Some(()))
-    })
-}
 
 #[test]
 fn an_advertisement_for_an_interface_is_announced_on_that_interface_only() -> Result<()> {
@@ -83,7 +72,7 @@ fn node_selectors_and_the_exclude_label_decide_which_node_answers() -> Result<()
         for node in ["n2", "n3", "n1"] {
             scene.apply(&[advertisement("nodes", on(node))])?;
             service.wait_for_announcer_that(&format!("is {node}"), |announcer| announcer == node)?;
-            wait_for_answerer(scene, node, ip)?;
+            wait_for_answerer(&scene.lab, node, ip)?;
         }
         let events = service.events("nodeAssigned")?;
         for node in ["n1", "n2", "n3"] {
@@ -105,13 +94,13 @@ fn a_node_with_the_exclude_label_hands_over_and_has_its_services_back_without_it
         ])?;
         let service = scene.service("homed");
         let (ip, home) = (service.wait_for_address()?, service.wait_for_announcer()?);
-        wait_for_answerer(scene, &home, ip)?;
+        wait_for_answerer(&scene.lab, &home, ip)?;
         scene.lab.kubectl(&["label", "node", &home, &format!("{EXCLUDE_LABEL}=")])?;
         let refuge = service.wait_for_announcer_that(&format!("is not {home}"), |announcer| announcer != home)?;
-        wait_for_answerer(scene, &refuge, ip)?;
+        wait_for_answerer(&scene.lab, &refuge, ip)?;
         scene.lab.kubectl(&["label", "node", &home, &format!("{EXCLUDE_LABEL}-")])?;
         service.wait_for_announcer_that(&format!("is {home} again"), |announcer| announcer == home)?;
-        wait_for_answerer(scene, &home, ip)
+        wait_for_answerer(&scene.lab, &home, ip)
     })
 }
 
@@ -129,7 +118,7 @@ fn service_selectors_decide_which_services_are_announced() -> Result<()> {
         let heard = who_has(&scene.lab, "eth0", ip)?;
         assert!(heard.is_silence(), "not selected: {heard:?}");
         scene.kubectl(&["label", "service", "shy", "announce=yes"])?;
-        wait_for_answerer(scene, &service.wait_for_announcer()?, ip)?;
+        wait_for_answerer(&scene.lab, &service.wait_for_announcer()?, ip)?;
         scene.ask(ip, 80)?;
         scene.kubectl(&["label", "service", "shy", "announce-"])?;
         eventually("silence", || Ok(who_has(&scene.lab, "eth0", ip)?.is_silence().then_some(())))?;

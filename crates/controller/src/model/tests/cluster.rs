@@ -73,6 +73,7 @@ impl Cluster {
         self.list(advertisements, Event::L2Advertisement);
         self.list(namespaces, Event::Namespace);
         self.list(nodes, Event::Node);
+        self.list(vec![], Event::Networks);
         self.list(vec![], Event::BgpPeer);
         self.list(vec![], Event::BgpAdvertisement);
         self.list(vec![], Event::BfdProfile);
@@ -88,7 +89,7 @@ impl Cluster {
     }
 
     pub(super) fn event(&mut self, event: Event) {
-        let _ = self.model.apply(event, self.now);
+        self.model.apply(event, self.now);
     }
 
     pub(super) fn pool(&mut self, name: &str, spec: Value) -> &mut Self {

@@ -1,5 +1,6 @@
 //! Which node is to answer: the annotation `landfall.io/node`.
 
+use super::super::{Change, Event};
 use super::cluster::{Cluster, addresses, annotation, dual, shared};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -33,6 +34,24 @@ fn addresses_are_spread_evenly_in_the_same_write_that_gives_them() {
         assert_eq!(cluster.apply(&format!("s{n}"), json!({})).settle(), 2);
     }
     assert_eq!(loads(&cluster), [("n1", 2), ("n2", 2), ("n3", 2)].map(|(node, n)| (node.to_owned(), n)).into());
+}
+
+#[test]
+fn an_address_is_placed_on_a_node_that_is_in_its_network_and_stays_when_networks_change() {
+    let mut cluster = three_nodes();
+    let near = |node: &str, networks: &[&str]| {
+        let networks = networks.iter().map(|network| network.parse().expect("a network")).collect();
+        Event::Networks(Change::Applied((node.into(), Some(networks))))
+    };
+    cluster.event(near("n1", &["192.0.2.0/24"]));
+    cluster.event(near("n2", &["172.30.0.0/24", "fd00:30::/64"]));
+    several(&mut cluster, 4);
+    assert_eq!(loads(&cluster), [("n2".to_owned(), 4)].into());
+    cluster.event(near("n3", &["172.30.0.0/24"]));
+    cluster.event(near("n2", &[]));
+    assert_eq!(cluster.settle(), 0, "what is placed stays");
+    cluster.apply("next", json!({})).settle();
+    assert_eq!(cluster.placed("next"), Some("n3"));
 }
 
 #[test]
