@@ -28,7 +28,7 @@ pub use loader::{Loaded, Loader};
 pub use nodes::Nodes;
 pub use pool::{Allocation, Pool};
 pub use problem::Problem;
-pub use range::{AddressRange, RangeError, bits, is_buggy};
+pub use range::{AddressRange, RangeError, address, bits, is_buggy};
 pub use scope::Scope;
 pub use selector::{Labels, Selectors};
 

@@ -1,7 +1,7 @@
 //! Address entries of a pool: `192.0.2.0/28`, `192.0.2.10-192.0.2.20`, `2001:db8::/64`.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 
@@ -101,6 +101,12 @@ impl AddressRange {
         v4.into_iter().flatten().map(IpNet::V4).chain(v6.into_iter().flatten().map(IpNet::V6))
     }
 
+    /// The part of the range that lies between two numbers, as [`bits`] counts them; the caller knows that there is one.
+    pub fn between(&self, first: u128, last: u128) -> Self {
+        let ipv4 = self.is_ipv4();
+        Self { first: self.first.max(address(first, ipv4)), last: self.last.min(address(last, ipv4)) }
+    }
+
     /// How many addresses there are; `u128::MAX` stands for the whole of IPv6.
     pub fn size(&self) -> u128 {
         bits(self.last).saturating_sub(bits(self.first)).saturating_add(1)
@@ -131,6 +137,14 @@ pub fn bits(ip: IpAddr) -> u128 {
     match ip {
         IpAddr::V4(ip) => u128::from(u32::from(ip)),
         IpAddr::V6(ip) => u128::from(ip),
+    }
+}
+
+/// The inverse of [`bits`].
+pub fn address(bits: u128, ipv4: bool) -> IpAddr {
+    match u32::try_from(bits) {
+        Ok(v4) if ipv4 => IpAddr::V4(Ipv4Addr::from(v4)),
+        _ => IpAddr::V6(Ipv6Addr::from(bits)),
     }
 }
 

@@ -73,7 +73,7 @@ pub enum Written {
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Model {
-    services: Table<ServiceKey, Service>,
+    services: Table<ServiceKey, Box<Service>>,
     namespaces: Table<String, Labels>,
     nodes: Table<String, Node>,
     /// The networks that each node is in.
@@ -199,7 +199,7 @@ impl Model {
                         && Some(service.uid.as_str()) == write.patch["metadata"]["uid"].as_str()
                     {
                         let after = patch::applied(service, outcome, now.wall, version);
-                        let kept = outcome.verdict.is_some().then_some(after);
+                        let kept = outcome.verdict.is_some().then(|| Box::new(after));
                         self.services.apply(Change::Applied((key.clone(), kept)));
                     }
                     self.queue.succeeded(key);
@@ -213,7 +213,7 @@ impl Model {
         }
     }
 
-    fn apply_service(&mut self, change: Change<(ServiceKey, Option<Service>)>, now: Instant) {
+    fn apply_service(&mut self, change: Change<(ServiceKey, Option<Box<Service>>)>, now: Instant) {
         for (key, before) in self.services.apply(change) {
             if !self.ready {
                 continue;
@@ -395,7 +395,7 @@ impl Model {
 /// The labels of a Service's Namespace; none while the Namespace is not known.
 fn labels_of<'a>(namespaces: &'a Table<String, Labels>, service: &ServiceKey) -> &'a Labels {
     static NONE: Labels = Labels::new();
-    namespaces.get(&service.namespace).unwrap_or(&NONE)
+    namespaces.get(&*service.namespace).unwrap_or(&NONE)
 }
 
 mod places;

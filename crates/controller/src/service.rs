@@ -126,10 +126,10 @@ pub enum Policy {
 
 impl Service {
     /// Reads a Service; `None` for one that is none of our business: of another type or class, and nothing of ours on it.
-    pub(crate) fn read(service: ServiceView, class: Option<&str>) -> (ServiceKey, Option<Self>) {
+    pub(crate) fn read(service: ServiceView, class: Option<&str>) -> (ServiceKey, Option<Box<Self>>) {
         let key = ServiceKey {
-            namespace: service.metadata.namespace.unwrap_or_default(),
-            name: service.metadata.name.unwrap_or_default(),
+            namespace: service.metadata.namespace.unwrap_or_default().into(),
+            name: service.metadata.name.unwrap_or_default().into(),
         };
         let spec = service.spec;
         let annotations = service.metadata.annotations.unwrap_or_default();
@@ -185,7 +185,7 @@ impl Service {
                 .into_iter()
                 .find(|condition| condition.type_ == conditions::ADDRESS_ALLOCATED),
         };
-        (key, Some(service))
+        (key, Some(Box::new(service)))
     }
 
     /// The addresses in status.loadBalancer.ingress; what is no address is not counted.

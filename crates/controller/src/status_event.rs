@@ -11,8 +11,8 @@ pub(crate) fn of_service(key: &ServiceKey, uid: &str, (kind, reason, message): &
         about: Subject {
             api_version: "v1",
             kind: "Service",
-            namespace: Some(key.namespace.clone()),
-            name: key.name.clone(),
+            namespace: Some(key.namespace.to_string()),
+            name: key.name.to_string(),
             uid: uid.to_owned(),
         },
         kind: *kind,

@@ -34,7 +34,7 @@ view! {
 #[derive(Clone, Debug)]
 pub enum Event {
     /// A Service of any namespace.
-    Service(Change<(ServiceKey, Option<Service>)>),
+    Service(Change<(ServiceKey, Option<Box<Service>>)>),
     /// A Node.
     Node(Change<(String, Option<Node>)>),
     /// The networks of the interfaces on which a node's speaker may answer, by the Node's name.

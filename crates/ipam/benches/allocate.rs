@@ -29,7 +29,7 @@ struct Services {
 
 impl Services {
     fn new(names: std::ops::Range<u32>) -> Self {
-        let key = |n| ServiceKey { namespace: format!("ns{}", n % 100), name: format!("service-{n:07}") };
+        let key = |n| ServiceKey { namespace: format!("ns{}", n % 100).into(), name: format!("service-{n:07}").into() };
         let port = Port { protocol: Protocol::Tcp, number: 80 };
         Self { keys: names.map(key).collect(), labels: Labels::new(), ports: [port].into() }
     }

@@ -1,9 +1,10 @@
 //! The addresses that are held, indexed for every question the allocator asks.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
 
-use landfall_config::{AddressRange, Pool, bits, is_buggy};
+use landfall_config::{AddressRange, Pool, address, bits, is_buggy};
 use rangemap::RangeInclusiveSet;
 
 use crate::error::AllocateError;
@@ -11,10 +12,10 @@ use crate::request::{Port, Request, ServiceKey, Sharing};
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Holders {
-    /// What each Service holds, IPv4 first.
-    by_service: BTreeMap<ServiceKey, Vec<IpAddr>>,
+    /// What each Service holds, IPv4 first: by namespace and name.
+    by_service: HashMap<Arc<str>, HashMap<Arc<str>, Vec<IpAddr>>>,
     /// Who holds each address, and on what terms.
-    by_ip: BTreeMap<IpAddr, Claims>,
+    by_ip: HashMap<IpAddr, Claims>,
     /// The addresses that are shared under one condition.
     by_sharing: BTreeMap<Sharing, BTreeSet<IpAddr>>,
     /// The same addresses as numbers, run-length encoded: its gaps are the free addresses.
@@ -61,11 +62,12 @@ impl Claims {
 
 impl Holders {
     pub(crate) fn held(&self, service: &ServiceKey) -> &[IpAddr] {
-        self.by_service.get(service).map_or(&[], Vec::as_slice)
+        let of_namespace = self.by_service.get(&service.namespace);
+        of_namespace.and_then(|names| names.get(&service.name)).map_or(&[], Vec::as_slice)
     }
 
-    pub(crate) fn services(&self) -> impl Iterator<Item = &ServiceKey> {
-        self.by_service.keys()
+    pub(crate) fn services(&self) -> usize {
+        self.by_service.values().map(HashMap::len).sum()
     }
 
     pub(crate) fn of(&self, ip: IpAddr) -> impl Iterator<Item = &ServiceKey> {
@@ -74,14 +76,16 @@ impl Holders {
 
     /// How many addresses of the range are held from the pool.
     pub(crate) fn count(&self, range: &AddressRange, pool: &Pool) -> u128 {
-        self.by_ip.range(range.first()..=range.last()).filter(|(ip, _)| pool.contains(**ip)).count() as u128
+        let outer = bits(range.first())..=bits(range.last());
+        let runs = self.used_of(range.is_ipv4()).overlapping(&outer);
+        let held = runs.map(|run| range.between(*run.start(), *run.end()));
+        held.map(|held| held.size() - if pool.avoid_buggy_ips { held.buggy() } else { 0 }).sum()
     }
 
     /// The addresses of the pool that the other Services of this Service's namespace hold.
     pub(crate) fn held_in_namespace(&self, pool: &Pool, service: &ServiceKey) -> BTreeSet<IpAddr> {
-        let first = ServiceKey { namespace: service.namespace.clone(), name: String::new() };
-        let neighbours = self.by_service.range(first..).take_while(|(key, _)| key.namespace == service.namespace);
-        let others = neighbours.filter(|(key, _)| *key != service);
+        let neighbours = self.by_service.get(&service.namespace).into_iter().flatten();
+        let others = neighbours.filter(|(name, _)| **name != service.name);
         others.flat_map(|(_, ips)| ips).copied().filter(|ip| pool.covers(*ip)).collect()
     }
 
@@ -128,7 +132,7 @@ impl Holders {
 
     fn first_free(&self, range: &AddressRange, avoid_buggy: bool) -> Option<IpAddr> {
         let ipv4 = range.is_ipv4();
-        let used = if ipv4 { &self.used_v4 } else { &self.used_v6 };
+        let used = self.used_of(ipv4);
         let outer = bits(range.first())..=bits(range.last());
         used.gaps(&outer).find_map(|gap| {
             // At most two neighbours (.255 and .0) are skipped, so three looks are enough.
@@ -151,7 +155,8 @@ impl Holders {
             self.used(*ip).insert(bits(*ip)..=bits(*ip));
         }
         if !ips.is_empty() {
-            self.by_service.insert(request.service.clone(), ips.to_vec());
+            let ServiceKey { namespace, name } = request.service.clone();
+            self.by_service.entry(namespace).or_default().insert(name, ips.to_vec());
         }
     }
 
@@ -169,7 +174,11 @@ impl Holders {
     }
 
     pub(crate) fn release(&mut self, service: &ServiceKey) -> Vec<IpAddr> {
-        let ips = self.by_service.remove(service).unwrap_or_default();
+        let Some(names) = self.by_service.get_mut(&service.namespace) else { return vec![] };
+        let ips = names.remove(&service.name).unwrap_or_default();
+        if names.is_empty() {
+            self.by_service.remove(&service.namespace);
+        }
         self.given_up += u64::from(!ips.is_empty());
         for ip in &ips {
             let Some(claims) = self.by_ip.get_mut(ip) else { continue };
@@ -193,15 +202,11 @@ impl Holders {
         ips
     }
 
+    fn used_of(&self, ipv4: bool) -> &RangeInclusiveSet<u128> {
+        if ipv4 { &self.used_v4 } else { &self.used_v6 }
+    }
+
     fn used(&mut self, ip: IpAddr) -> &mut RangeInclusiveSet<u128> {
         if ip.is_ipv4() { &mut self.used_v4 } else { &mut self.used_v6 }
-    }
-}
-
-/// The inverse of [`bits`].
-fn address(bits: u128, ipv4: bool) -> IpAddr {
-    match u32::try_from(bits) {
-        Ok(v4) if ipv4 => IpAddr::V4(Ipv4Addr::from(v4)),
-        _ => IpAddr::V6(Ipv6Addr::from(bits)),
     }
 }

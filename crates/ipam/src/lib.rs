@@ -60,7 +60,7 @@ impl Ipam {
         if !accepts(pool, request) {
             return Err(AllocateError::PoolNotForService {
                 pool: pool.name.clone(),
-                namespace: request.service.namespace.clone(),
+                namespace: request.service.namespace.to_string(),
             });
         }
         for ip in ips {
@@ -127,8 +127,8 @@ impl Ipam {
         self.holders.given_up()
     }
 
-    /// Every Service that holds an address.
-    pub fn services(&self) -> impl Iterator<Item = &ServiceKey> {
+    /// How many Services hold an address.
+    pub fn services(&self) -> usize {
         self.holders.services()
     }
 
@@ -238,7 +238,7 @@ impl Ipam {
         if held.len() as u64 <= max || held.len() as u64 == before {
             return Ok(());
         }
-        let namespace = request.service.namespace.clone();
+        let namespace = request.service.namespace.to_string();
         Err(PoolRefusal::QuotaExceeded { namespace, max, held: before })
     }
 

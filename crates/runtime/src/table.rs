@@ -1,5 +1,6 @@
 //! The map that a watch fills, for owner tasks that keep one: a list in progress never withdraws anything.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::watch::Change;
@@ -68,7 +69,10 @@ impl<K: Ord + Clone, V: PartialEq> Table<K, V> {
     }
 
     /// The value of `key`, if it is known.
-    pub fn get(&self, key: &K) -> Option<&V> {
+    pub fn get<Q: Ord + ?Sized>(&self, key: &Q) -> Option<&V>
+    where
+        K: Borrow<Q>,
+    {
         self.entries.get(key)
     }
 

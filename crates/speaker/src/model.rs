@@ -314,7 +314,7 @@ impl Model {
 
     /// What is known of the speaker Pod of this name.
     pub fn speaker_pod(&self, name: &str) -> Option<&SpeakerPod> {
-        self.speakers.get(&name.to_owned())
+        self.speakers.get(name)
     }
 }
 

@@ -36,7 +36,7 @@ impl Model {
             self.unplaced.remove(key);
             return None;
         };
-        let exists = |node: &&str| self.nodes.get(&(*node).to_owned()).is_some();
+        let exists = |node: &&str| self.nodes.get(*node).is_some();
         let sharers = ips.iter().flat_map(|ip| self.ipam.holders_of(*ip)).filter(|holder| *holder != key);
         let with_sharers = || sharers.into_iter().find_map(|holder| self.placements.of(holder).filter(exists));
         let own = self.placements.get(key, first).filter(exists);
@@ -51,9 +51,7 @@ impl Model {
             let candidates =
                 placement::candidates(config, config.pool_covering(ips)?, &service.labels, self.nodes.entries());
             let near = |node: &str| {
-                self.networks
-                    .get(&node.to_owned())
-                    .is_some_and(|networks| networks.iter().any(|net| net.contains(&first)))
+                self.networks.get(node).is_some_and(|networks| networks.iter().any(|net| net.contains(&first)))
             };
             self.placements.choose(first, &candidates, near, place)
         };

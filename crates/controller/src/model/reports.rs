@@ -62,7 +62,7 @@ impl Model {
     pub(super) fn take_report(&mut self, kind: Kind, name: &str, patch: &Value) {
         match kind {
             Kind::Pool => {
-                let Some(mut pool) = self.pools.get(&name.to_owned()).cloned() else { return };
+                let Some(mut pool) = self.pools.get(name).cloned() else { return };
                 let status = pool.status.get_or_insert_default();
                 for (count, field) in [
                     (&mut status.assigned_ipv4, "assignedIPv4"),
@@ -86,7 +86,7 @@ impl Model {
 
 fn take_conditions<K: Reported>(table: &mut Table<String, K>, name: &str, patch: &Value) {
     let Ok(conditions) = serde_json::from_value(patch["status"]["conditions"].clone()) else { return };
-    let Some(mut object) = table.get(&name.to_owned()).cloned() else { return };
+    let Some(mut object) = table.get(name).cloned() else { return };
     *object.conditions_mut() = conditions;
     table.apply(Change::Applied((name.to_owned(), Some(object))));
 }

@@ -301,7 +301,7 @@ impl Cluster {
 
 /// How the tests call a Service.
 pub(super) fn short(key: &ServiceKey) -> String {
-    if key.namespace == "default" { key.name.clone() } else { key.to_string() }
+    if &*key.namespace == "default" { key.name.to_string() } else { key.to_string() }
 }
 
 /// A merge as the API server does it, strategic for the list of conditions.
@@ -324,7 +324,7 @@ fn merge(into: &mut Value, patch: &Value) {
     }
 }
 
-pub(super) fn read(service: &Value) -> (ServiceKey, Option<Service>) {
+pub(super) fn read(service: &Value) -> (ServiceKey, Option<Box<Service>>) {
     let service = serde_json::from_value(service.clone()).expect("a Service");
     Service::read(service, None)
 }

@@ -329,7 +329,7 @@ impl Run {
             "the books {in_books:?} are not the statuses {now:?}"
         );
         assert_eq!(
-            self.cluster.model.ipam.services().count(),
+            self.cluster.model.ipam.services(),
             now.values().filter(|ips| !ips.is_empty()).count(),
             "somebody who is gone still holds an address"
         );
