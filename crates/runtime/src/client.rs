@@ -2,8 +2,16 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
+use hyper::Uri;
+use hyper::rt::{Read, Write};
+use hyper_timeout::TimeoutConnector;
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::{Connection, HttpConnector};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use kube::client::{Body, ConfigExt as _};
 use kube::{Client, Config};
+use tower::{BoxError, Service, ServiceBuilder};
 use tracing::{info, warn};
 
 /// The first pause between two tries to reach the API server; it doubles up to [`MAX_PAUSE`].
@@ -22,11 +30,24 @@ struct Limits {
 const PATIENT: Limits = Limits {
     // A TCP and TLS handshake on the same site takes milliseconds; a lost SYN is repeated after 1 and 3 s.
     connect: Duration::from_secs(5),
-    // Longer than the 50 s that the server keeps a watch open, so that it ends a dead connection and no living one.
-    // It also ends a request whose answer never comes, which kube's own idle limit of watches does not cover.
-    read: Duration::from_secs(60),
+    // Longer than the 55 s after which a watch is given up by itself, so that it ends a dead request and no living one;
+    // and shorter than the minute within which a list that is never answered has to be asked for again.
+    read: Duration::from_secs(57),
     write: Duration::from_secs(10),
 };
+
+/// Of a connection that carries nothing for this long the kernel asks whether the other end still has it. The questions
+/// are answered by the kernel there and cost the API server nothing.
+const ASK_AFTER: Duration = Duration::from_secs(10);
+/// And again until it is answered.
+const ASK_EVERY: Duration = Duration::from_secs(2);
+/// A connection is dead when what was sent on it, such a question or a request, has had no answer from the other kernel for
+/// this long: within 16 s every connection that died is gone, also those that wait for their next request. Time enough
+/// for three questions in a row or four retransmissions; and a network that was away for so long has cost one handshake.
+const DEAD_AFTER: Duration = Duration::from_secs(15);
+/// A connection that waits this long for its next request is closed. Shorter than a watch's 55 s: one that is given up
+/// because its connection died does not go on over another that died with it.
+const MAX_IDLE: Duration = Duration::from_secs(30);
 
 /// A client for the cluster. It is returned at once, also while the API server is away (a node boots before it):
 /// watches try again by themselves, and probes can be answered meanwhile. A task of its own says whether and when the
@@ -38,9 +59,25 @@ const PATIENT: Limits = Limits {
 /// # Errors
 /// No usable configuration: neither a kubeconfig nor a service account. Waiting would not mend that.
 pub async fn connect() -> anyhow::Result<Client> {
-    let (client, server) = make(PATIENT).await?;
+    let config = configuration().await?;
+    let server = config.cluster_url.to_string();
+    let client = patient(config, sockets())?;
     tokio::spawn(say_when_reachable(client.clone(), server));
     Ok(client)
+}
+
+/// The client that [`connect`] returns, for this configuration, over connections that `connector` makes.
+///
+/// # Errors
+/// The configuration asks for what we do not have.
+pub fn patient<C>(config: Config, connector: C) -> anyhow::Result<Client>
+where
+    C: Service<Uri> + Clone + Send + Sync + 'static,
+    C::Response: Connection + Read + Write + Send + Unpin + 'static,
+    C::Future: Send + 'static,
+    C::Error: Into<BoxError>,
+{
+    make(&config, PATIENT, connector)
 }
 
 /// A client with connections of its own for requests that are worth nothing when they take longer than `limit`: those of a
@@ -50,15 +87,63 @@ pub async fn connect() -> anyhow::Result<Client> {
 /// # Errors
 /// As [`connect`].
 pub async fn hasty(limit: Duration) -> anyhow::Result<Client> {
-    Ok(make(Limits { connect: limit, read: limit, write: limit }).await?.0)
+    make(&configuration().await?, Limits { connect: limit, read: limit, write: limit }, sockets())
 }
 
-/// A client, and the server that it is for.
-async fn make(limits: Limits) -> anyhow::Result<(Client, String)> {
-    let config = configure(limits).await?;
-    let server = config.cluster_url.to_string();
-    let client = Client::try_from(config).with_context(|| format!("cannot make a client for API server {server}"))?;
-    Ok((client, server))
+/// How to reach the cluster.
+async fn configuration() -> anyhow::Result<Config> {
+    Config::infer().await.context(
+        "no way to reach a cluster: run as a Pod with a service account, or set KUBECONFIG to a kubeconfig file",
+    )
+}
+
+/// TCP connections that the kernel ends when the other end is gone without a word. Without that, one that waits for its next
+/// request looks alive, and swallows the request.
+/// Source: tcp(7), TCP_USER_TIMEOUT, which also says when unanswered keepalives end a connection.
+fn sockets() -> HttpConnector {
+    let mut sockets = HttpConnector::new();
+    sockets.enforce_http(false); // TLS comes on top
+    sockets.set_keepalive(Some(ASK_AFTER));
+    sockets.set_keepalive_interval(Some(ASK_EVERY));
+    sockets.set_tcp_user_timeout(Some(DEAD_AFTER));
+    sockets
+}
+
+/// kube's stack of layers, with our connections under it and without its retries.
+fn make<C>(config: &Config, limits: Limits, connector: C) -> anyhow::Result<Client>
+where
+    C: Service<Uri> + Clone + Send + Sync + 'static,
+    C::Response: Connection + Read + Write + Send + Unpin + 'static,
+    C::Future: Send + 'static,
+    C::Error: Into<BoxError>,
+{
+    if let Some(proxy) = &config.proxy_url {
+        bail!(
+            "Landfall goes to the API server without a proxy, but {proxy} is named: remove proxy-url from the kubeconfig, or \
+             the environment variable HTTPS_PROXY"
+        );
+    }
+    // An error only means that one is installed already, by a test for example.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let cannot = || format!("cannot make a client for API server {}", config.cluster_url);
+    let tls = config.rustls_https_connector_with_connector(connector).with_context(cannot)?;
+    let mut limited = TimeoutConnector::new(tls);
+    limited.set_connect_timeout(Some(limits.connect));
+    limited.set_read_timeout(Some(limits.read));
+    limited.set_write_timeout(Some(limits.write));
+    // Else the time a pooled connection sat idle counts against the next answer.
+    limited.set_reset_reader_on_write(true);
+    let http: legacy::Client<_, Body> = legacy::Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(MAX_IDLE)
+        .build(limited);
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer().with_context(cannot)?)
+        .layer(config.extra_headers_layer().with_context(cannot)?)
+        .map_err(BoxError::from)
+        .service(http);
+    Ok(Client::new(service, config.default_namespace.clone()))
 }
 
 /// Asks for the server's version until it answers.
@@ -79,22 +164,6 @@ async fn say_when_reachable(client: Client, server: String) {
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(MAX_PAUSE);
     }
-}
-
-/// The configuration with our time limits, after the TLS provider is installed.
-async fn configure(limits: Limits) -> anyhow::Result<Config> {
-    // An error only means that one is installed already, by a test for example.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut config = Config::infer().await.context(
-        "no way to reach a cluster: run as a Pod with a service account, or set KUBECONFIG to a kubeconfig file",
-    )?;
-    config.connect_timeout = Some(limits.connect);
-    config.read_timeout = Some(limits.read);
-    config.write_timeout = Some(limits.write);
-    // Else the time a pooled connection sat idle counts against the next answer.
-    config.reset_reader_on_write = true;
-    config.default_retry = false;
-    Ok(config)
 }
 
 /// An error with its causes, outermost first, without saying the same words twice.
@@ -127,6 +196,30 @@ mod tests {
         fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
             self.1.as_ref().map(|inner| &**inner as _)
         }
+    }
+
+    #[tokio::test]
+    async fn the_kernel_is_told_to_end_a_connection_whose_other_end_is_silent() {
+        let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let uri = format!("https://{}", server.local_addr().unwrap()).parse().unwrap();
+        let connection = sockets().call(uri).await.unwrap();
+        let socket = socket2::SockRef::from(connection.inner());
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), ASK_AFTER);
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), ASK_EVERY);
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(DEAD_AFTER));
+    }
+
+    #[test]
+    fn a_proxy_is_refused_and_not_gone_around() {
+        let mut config = Config::new(Uri::from_static("https://192.0.2.1:6443"));
+        config.proxy_url = Some(Uri::from_static("http://192.0.2.9:3128"));
+        let error = patient(config, sockets()).map(|_| ()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "Landfall goes to the API server without a proxy, but http://192.0.2.9:3128/ is named: remove proxy-url from the \
+             kubeconfig, or the environment variable HTTPS_PROXY"
+        );
     }
 
     #[test]

@@ -15,8 +15,9 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-/// How long the server keeps one watch call open. A connection that died silently is noticed 5 s later (kube's margin),
-/// so within a minute; each node then costs the API server one cheap call per kind and 50 s.
+/// How long the server keeps one watch call open. A watch on which nothing came for 5 s more (kube's margin) is given up, so
+/// a server that fell silent is noticed within a minute, whatever the [client](crate::client)'s kernel thinks of the
+/// connection; each node then costs the API server one cheap call per kind and 50 s.
 pub const WATCH_TIMEOUT_SECS: u32 = 50;
 
 /// Objects per page of a list: bounds what is decoded at one time. The same number as client-go's pager.
@@ -73,10 +74,11 @@ where
     E: Send + 'static,
 {
     let config = config.timeout(WATCH_TIMEOUT_SECS).page_size(PAGE_SIZE);
-    let events = watcher(api, config).backoff(Pauses::default());
+    let begin = move || Box::pin(watcher(api.clone(), config.clone()).backoff(Pauses::default()));
     tokio::spawn(async move {
         let mut health = Health::new(K::plural(&()).into_owned());
-        let mut events = std::pin::pin!(events);
+        let mut lost_places = Pauses::default();
+        let mut events = begin();
         loop {
             let event = match tokio::time::timeout(QUIET_MEANS_RECOVERED, events.next()).await {
                 Err(_quiet) => {
@@ -87,6 +89,10 @@ where
                 Ok(None) => return warn!(kind = health.kind, "watch ended"),
                 Ok(Some(Err(error))) => {
                     health.failed(&error);
+                    if is_refused_place(&error) {
+                        tokio::time::sleep(lost_places.pause()).await;
+                        events = begin();
+                    }
                     continue;
                 }
                 Ok(Some(Ok(event))) => event,
@@ -100,6 +106,13 @@ where
             }
         }
     })
+}
+
+/// Whether the server refused to watch from our place because that is too long ago. It says so on the stream as a rule, and
+/// kube then lists anew; but 410 is also a legal answer to the call itself, and kube asks for the same place for ever.
+/// Source: Kubernetes, "API concepts", "410 Gone responses".
+fn is_refused_place(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 410)
 }
 
 /// One watch event with its object already read.
@@ -121,10 +134,9 @@ struct Pauses {
     random: std::hash::RandomState,
 }
 
-impl Iterator for Pauses {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
+impl Pauses {
+    /// The pause after a failure that happened now.
+    fn pause(&mut self) -> Duration {
         let now = Instant::now();
         if self.last_failure.replace(now).is_some_and(|last| now - last > FORGET_FAILURES) {
             self.failures = 0;
@@ -132,7 +144,15 @@ impl Iterator for Pauses {
         let full = MIN_PAUSE.saturating_mul(1 << self.failures.min(16)).min(MAX_PAUSE);
         self.failures = self.failures.saturating_add(1);
         let part = self.random.hash_one(self.failures) % 1000;
-        Some(full / 2 + full.mul_f64(part as f64 / 2000.0))
+        full / 2 + full.mul_f64(part as f64 / 2000.0)
+    }
+}
+
+impl Iterator for Pauses {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        Some(self.pause())
     }
 }
 
@@ -158,9 +178,8 @@ impl Health {
 
     fn failed(&mut self, error: &watcher::Error) {
         // An expired resource version is the protocol's ordinary way to ask for a new list.
-        if let watcher::Error::WatchError(status) = error
-            && status.code == 410
-        {
+        let expired = matches!(error, watcher::Error::WatchError(status) if status.code == 410);
+        if expired || is_refused_place(error) {
             return;
         }
         self.failures += 1;
@@ -249,6 +268,7 @@ mod tests {
         health.failed(&failure());
         assert_eq!((health.failures, health.said.as_deref()), (1, None));
         health.failed(&watcher::Error::WatchError(refused(410)));
+        health.failed(&watcher::Error::WatchStartFailed(kube::Error::Api(refused(410))));
         assert_eq!((health.failures, health.said.as_deref()), (1, None));
         health.failed(&failure());
         assert_eq!((health.failures, health.said.as_deref()), (2, Some("no")));

@@ -168,7 +168,7 @@ fn signal(signal: &str, pid: i32) -> Result<()> {
 }
 
 /// The controller's process in this Pod. Two may be on one node.
-fn process(scene: &Scene, node: &str, pod: &str) -> Result<i32> {
+pub(crate) fn process(scene: &Scene, node: &str, pod: &str) -> Result<i32> {
     let name = format!("HOSTNAME={pod}");
     let processes = scene.lab.machine(node)?.processes();
     let of_pod = processes.iter().find(|process| {
@@ -180,13 +180,13 @@ fn process(scene: &Scene, node: &str, pod: &str) -> Result<i32> {
 }
 
 /// Who holds the Lease; empty: nobody.
-fn holder(scene: &Scene) -> Result<String> {
+pub(crate) fn holder(scene: &Scene) -> Result<String> {
     let lease = scene.landfall_object("lease", LEASE)?;
     Ok(lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned())
 }
 
 /// The Pod in an identity: what follows the last underscore names the process.
-fn pod_of(identity: &str) -> Result<&str> {
+pub(crate) fn pod_of(identity: &str) -> Result<&str> {
     Ok(identity.rsplit_once('_').with_context(|| format!("holderIdentity {identity:?}"))?.0)
 }
 

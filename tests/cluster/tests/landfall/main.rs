@@ -13,3 +13,4 @@ mod local_policy;
 mod manifests;
 mod placement;
 mod restarts;
+mod watches;
