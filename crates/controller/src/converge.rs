@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use landfall_config::{Config, Labels};
-use landfall_ipam::{AllocateError, Assignment, Families, Ipam, Request, ServiceKey};
+use landfall_ipam::{AllocateError, Assignment, Families, Family, Ipam, Request, ServiceKey};
 use landfall_runtime::events::Kind;
 
 use crate::service::{Policy, Service};
@@ -111,7 +111,9 @@ impl Decision<'_> {
         };
         if let Err(why) = requested {
             let message = format!("invalid requested loadbalancer IPs: {why}");
-            return match held {
+            // One address is not kept for who requires two: the other cannot come before the request can be read.
+            let required = matches!(families, Families::Dual { required: true, .. });
+            return match held.filter(|held| families.are_of(&held.ips) || !required) {
                 Some(held) => self.refuse_but_keep(&held, message),
                 None => self.refuse(INVALID_REQUEST, message.clone(), ("LoadBalancerFailed", message)),
             };
@@ -133,7 +135,17 @@ impl Decision<'_> {
         if current.is_empty() {
             return Keep::Nothing;
         }
-        let one_of_two = matches!(wish.families, Families::Dual { required: false, .. }) && current.len() == 1;
+        // After a change of the family policy what still fits is kept: of two addresses the one of the family that is left,
+        // and one to which another comes. Who requires both and asks for one address has not what it asks for.
+        if let (Families::Single(family), [one, other]) = (wish.families, &current[..])
+            && one.is_ipv4() != other.is_ipv4()
+        {
+            current.retain(|ip| Family::of(*ip) == family);
+        }
+        let one_of_two = match wish.families {
+            Families::Dual { required, .. } => current.len() == 1 && (!required || wish.ips.is_empty()),
+            Families::Single(_) => false,
+        };
         if !wish.families.are_of(&current) && !one_of_two {
             self.ipam.release(self.key);
             self.clear(&current, format!("the Service is {} now", wish.families));
@@ -164,7 +176,8 @@ impl Decision<'_> {
     }
 
     /// A dual-stack Service that holds one address gets the second when there is one; unless it asks for just the one
-    /// that it has: with a second it would not have what it asks for.
+    /// that it has: with a second it would not have what it asks for. Where its pool has no second, who requires two is given
+    /// two others, or none.
     fn complete(&mut self, held: Assignment, wish: &Request<'_>) -> Outcome {
         if !wish.ips.is_empty() {
             return self.allocated(held, None);
@@ -176,6 +189,11 @@ impl Decision<'_> {
                     both.ips.iter().filter(|ip| *ip != only).map(|ip| format!("{:?}", ip.to_string())).collect();
                 self.events.push((Kind::Normal, "IPAllocated", format!("Assigned additional IP {}", added.join(" "))));
                 self.allocated(both, None)
+            }
+            Err(error) if matches!(wish.families, Families::Dual { required: true, .. }) => {
+                self.ipam.release(self.key);
+                self.clear(&held.ips, error.to_string());
+                self.allocate(wish)
             }
             Err(error) => {
                 let why = format!("cannot assign additional IP in PreferDualStack: {error}");

@@ -97,7 +97,7 @@ pub enum AllocateError {
         why: PoolRefusal,
     },
     /// The pool that the Service names has no address for it.
-    #[error("no available IPs in pool {pool}: {why}")]
+    #[error("no available IPs in pool {pool}: {why}{}", why.way_out())]
     NoneInPool {
         /// The pool.
         pool: String,
@@ -160,6 +160,15 @@ impl PoolRefusal {
             Self::QuotaExceeded { .. } => "QuotaExceeded",
             Self::NoFamily(_) => "NoAddressOfFamily",
             Self::NotAutomatic | Self::Full(_) => "NoAddressAvailable",
+        }
+    }
+
+    /// What is to be done about the pool that the Service names. A quota says so itself; `autoAssign` is not asked there.
+    fn way_out(&self) -> &'static str {
+        match self {
+            Self::NotForService => "; change it or ask for another pool",
+            Self::NoFamily(_) | Self::Full(_) => "; add addresses to it or ask for another pool",
+            Self::NotAutomatic | Self::QuotaExceeded { .. } => "",
         }
     }
 }

@@ -148,10 +148,14 @@ fn a_refusal_names_every_pool_and_why_and_the_way_out() {
             "unknown pool \"gone\"; the pools are closed, full, six, team; \
              correct the annotation metallb.io/address-pool",
         ),
-        (Wish::of("x").pool("full"), "no available IPs in pool full: all its IPv4 addresses are in use"),
+        (
+            Wish::of("x").pool("full"),
+            "no available IPs in pool full: all its IPv4 addresses are in use; add addresses to it or ask for another pool",
+        ),
         (
             Wish::of("x").pool("team"),
-            "no available IPs in pool team: spec.serviceAllocation does not accept the Service",
+            "no available IPs in pool team: spec.serviceAllocation does not accept the Service; \
+             change it or ask for another pool",
         ),
         (
             Wish::of("x").ips(&["10.9.9.9"]),
@@ -242,7 +246,10 @@ fn the_second_family_is_added_from_the_same_pool_and_the_first_stays() {
     let before = plain("p", &["10.0.0.7/32"]);
     assert_eq!(outcome(ipam.allocate(&before, &wish.request())), "p: 10.0.0.7");
     let refused = ipam.add_family(&before, &wish.request(), ip("10.0.0.7")).expect_err("no IPv6 yet");
-    assert_eq!(refused.to_string(), "no available IPs in pool p: it has no IPv6 addresses");
+    assert_eq!(
+        refused.to_string(),
+        "no available IPs in pool p: it has no IPv6 addresses; add addresses to it or ask for another pool"
+    );
     let after = plain("p", &["10.0.0.7/32", "fd00::7/128"]);
     assert_eq!(outcome(ipam.add_family(&after, &wish.request(), ip("10.0.0.7"))), "p: 10.0.0.7 fd00::7");
     assert_eq!(ipam.held(&wish.service), [ip("10.0.0.7"), ip("fd00::7")]);

@@ -10,6 +10,9 @@ use crate::eventually;
 
 /// Landfall's Pods.
 pub const PODS: &str = "app.kubernetes.io/name=landfall";
+/// Those of the controller.
+pub const CONTROLLERS: &str = "app.kubernetes.io/name=landfall,app.kubernetes.io/component=controller";
+const CONTROLLER: &str = "deployment/landfall-controller";
 /// The ValidatingWebhookConfiguration of the release.
 pub const WEBHOOKS: &str = "landfall-webhooks";
 /// The image that `cargo lab test` loads into the nodes.
@@ -79,6 +82,24 @@ pub fn without_webhooks<T>(lab: &Lab, test: impl FnOnce() -> Result<T>) -> Resul
     outcome
 }
 
+/// Runs `test` while no controller runs; returns when as many as before are ready again.
+/// # Errors
+/// Those of the test, or kubectl's.
+pub fn without_controllers<T>(lab: &Lab, test: impl FnOnce() -> Result<T>) -> Result<T> {
+    let scale = |to: u64| {
+        lab.kubectl(&["scale", CONTROLLER, "--namespace", NAMESPACE, &format!("--replicas={to}")]).map(|_| ())
+    };
+    let replicas = lab.get(&[CONTROLLER, "--namespace", NAMESPACE])?["spec"]["replicas"].as_u64();
+    let replicas = replicas.context("spec.replicas")?;
+    scale(0)?;
+    let gone = ["wait", "pods", "--for=delete", "--timeout=60s"];
+    let of_controller = ["--namespace", NAMESPACE, "--selector", CONTROLLERS];
+    let outcome = lab.kubectl(&[gone, of_controller].concat()).and_then(|_| test());
+    scale(replicas)?;
+    wait_until_ready(lab)?;
+    outcome
+}
+
 /// The names of the CRDs of `metallb.io` in the cluster.
 /// # Errors
 /// The API server does not answer.
@@ -99,7 +120,7 @@ pub fn has_crds(lab: &Lab) -> Result<bool> {
 /// # Errors
 /// They are not within a minute.
 pub fn wait_until_ready(lab: &Lab) -> Result<()> {
-    for workload in ["deployment/landfall-controller", "daemonset/landfall-speaker"] {
+    for workload in [CONTROLLER, "daemonset/landfall-speaker"] {
         lab.kubectl(&["rollout", "status", workload, "--namespace", NAMESPACE, "--timeout", "60s"])?;
     }
     Ok(())

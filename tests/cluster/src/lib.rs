@@ -4,6 +4,7 @@
 //! - [`install`]: is Landfall there?
 //! - [`manifests`]: what does a user apply?
 //! - [`service`]: what was a Service given, and who answers for it, in the words of the API?
+//! - [`watch`]: what had each Service, from one moment to the next?
 //! - [`wire`]: who answers on the client's segment?
 //! - [`audit`]: what did Landfall write to the API?
 //! - [`diagnosis`]: what does a person need when a test fails?
@@ -14,6 +15,7 @@ pub mod install;
 pub mod manifests;
 pub mod scene;
 pub mod service;
+pub mod watch;
 pub mod wire;
 
 use std::time::Duration;

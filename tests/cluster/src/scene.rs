@@ -149,6 +149,19 @@ impl Scene {
         })
     }
 
+    /// Waits until a pool's status counts so: assigned IPv4 and IPv6 addresses, then available ones.
+    /// # Errors
+    /// It does not: says what its status is.
+    pub fn wait_for_counters(&self, pool: &str, expected: [u64; 4]) -> Result<()> {
+        eventually(&format!("counters {expected:?} of IPAddressPool {pool}"), || {
+            let status = self.landfall_object("ipaddresspool", pool)?["status"].take();
+            let counters = ["assignedIPv4", "assignedIPv6", "availableIPv4", "availableIPv6"];
+            let counted = counters.map(|counter| status[counter].as_u64());
+            ensure!(counted == expected.map(Some), "its status is {status}");
+            Ok(Some(()))
+        })
+    }
+
     /// A Service of the test's namespace, which may or may not exist.
     pub fn service<'a>(&'a self, name: &'a str) -> Service<'a> {
         Service::new(self, name)

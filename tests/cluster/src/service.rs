@@ -1,10 +1,11 @@
 //! What a Service was given, and who answers for it, in the words of the API.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use anyhow::{Context, Result, bail, ensure};
 use landfall_lab::landfall::NAMESPACE;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::eventually;
 use crate::scene::Scene;
@@ -64,18 +65,75 @@ impl<'a> Service<'a> {
         Ok(self.object()?["metadata"]["resourceVersion"].as_str().context("resourceVersion")?.to_owned())
     }
 
+    /// A merge patch of the object.
+    /// # Errors
+    /// What kubectl said.
+    pub fn patch(&self, change: &Value) -> Result<()> {
+        let change = change.to_string();
+        self.scene.kubectl(&["patch", "service", self.name, "--type=merge", "--patch", &change])?;
+        Ok(())
+    }
+
+    /// Adds an annotation or replaces its value; `None` removes it.
+    /// # Errors
+    /// What kubectl said.
+    pub fn annotate(&self, annotation: &str, value: Option<&str>) -> Result<()> {
+        self.patch(&json!({"metadata": {"annotations": {annotation: value}}}))
+    }
+
+    /// The pool that its addresses are from, as its annotation has it; empty: none.
+    /// # Errors
+    /// It does not exist.
+    pub fn pool(&self) -> Result<String> {
+        let pool = self.object()?["metadata"]["annotations"]["metallb.io/ip-allocated-from-pool"].take();
+        Ok(pool.as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Waits until it has exactly these addresses, in whatever order.
+    /// # Errors
+    /// It does not get them: says what its status is.
+    pub fn wait_for(&self, addresses: &[IpAddr]) -> Result<()> {
+        let wanted: BTreeSet<&IpAddr> = addresses.iter().collect();
+        eventually(&format!("{addresses:?} for Service {}", self.name), || {
+            let object = self.object()?;
+            let has = addresses_in(&object)?;
+            ensure!(has.iter().collect::<BTreeSet<_>>() == wanted, "its status is {}", object["status"]);
+            Ok(Some(()))
+        })
+    }
+
+    /// Waits until it is refused for this reason, and returns the message.
+    /// # Errors
+    /// It is not: says what its condition is. Or it has an address all the same.
+    pub fn wait_for_refusal(&self, reason: &str) -> Result<String> {
+        let message = eventually(&format!("reason {reason} on Service {}", self.name), || {
+            let condition = self.condition()?;
+            ensure!(condition["status"] == "False" && condition["reason"] == reason, "its condition is {condition}");
+            Ok(Some(condition["message"].as_str().unwrap_or_default().to_owned()))
+        })?;
+        let addresses = self.addresses()?;
+        ensure!(addresses.is_empty(), "Service {} is refused and has {addresses:?}", self.name);
+        Ok(message)
+    }
+
     /// Waits until Landfall's condition has this status, and returns the condition.
     /// # Errors
     /// It does not: says what it is.
     pub fn wait_for_allocated(&self, status: &str) -> Result<Value> {
         eventually(&format!("condition {ALLOCATED} = {status} on Service {}", self.name), || {
-            let status_now = self.object()?["status"].take();
-            let conditions = status_now["conditions"].as_array().cloned().unwrap_or_default();
-            match conditions.iter().find(|c| c["type"] == ALLOCATED && c["status"] == status) {
-                Some(condition) => Ok(Some(condition.clone())),
-                None => bail!("its status is {status_now}"),
-            }
+            let condition = self.condition()?;
+            ensure!(condition["status"] == status, "its condition is {condition}");
+            Ok(Some(condition))
         })
+    }
+
+    /// Landfall's condition as it is; null: there is none.
+    /// # Errors
+    /// It does not exist.
+    pub fn condition(&self) -> Result<Value> {
+        let conditions = self.object()?["status"]["conditions"].take();
+        let ours = conditions.as_array().and_then(|all| all.iter().find(|condition| condition["type"] == ALLOCATED));
+        Ok(ours.cloned().unwrap_or_default())
     }
 
     /// Messages of the events with this reason about it, in no order.
@@ -129,6 +187,27 @@ impl<'a> Service<'a> {
     }
 }
 
+/// What a Service has, and which version of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// status.loadBalancer.ingress
+    pub addresses: Vec<IpAddr>,
+    /// metadata.resourceVersion: it differs after any write to the object.
+    pub version: String,
+}
+
+/// Every Service of the test's namespace, by name.
+/// # Errors
+/// The API server does not answer.
+pub fn standing(scene: &Scene) -> Result<BTreeMap<String, Standing>> {
+    let list = scene.lab.get(&["services", "--namespace", &scene.namespace])?;
+    let read = |object: &Value| {
+        let text = |field: &str| object["metadata"][field].as_str().map(str::to_owned).context("metadata");
+        anyhow::Ok((text("name")?, Standing { addresses: addresses_in(object)?, version: text("resourceVersion")? }))
+    };
+    list["items"].as_array().context("items")?.iter().map(read).collect()
+}
+
 /// Messages of the events with this reason about the object of this name.
 /// # Errors
 /// The API server does not answer.
@@ -139,7 +218,7 @@ pub fn events(scene: &Scene, namespace: &str, name: &str, reason: &str) -> Resul
     Ok(items.iter().filter_map(|event| event["message"].as_str()).map(str::to_owned).collect())
 }
 
-fn addresses_in(service: &Value) -> Result<Vec<IpAddr>> {
+pub(crate) fn addresses_in(service: &Value) -> Result<Vec<IpAddr>> {
     let ingress = service["status"]["loadBalancer"]["ingress"].as_array().cloned().unwrap_or_default();
     let read = |entry: &Value| entry["ip"].as_str().context("an ingress without ip")?.parse().context("ingress ip");
     ingress.iter().map(read).collect()

@@ -1,11 +1,10 @@
 //! Of two controllers one writes, and when it cannot, the other does within five seconds.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::BufReader;
 use std::net::IpAddr;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,6 +14,7 @@ use landfall_cluster_tests::eventually;
 use landfall_cluster_tests::install::wait_until_ready;
 use landfall_cluster_tests::manifests::{pool, service};
 use landfall_cluster_tests::scene::{Scene, with_landfall};
+use landfall_cluster_tests::watch::Watch;
 use landfall_lab::command;
 use serde_json::{Value, json};
 
@@ -76,10 +76,11 @@ fn round(scene: &Scene, services: &Services, number: usize, fault: Fault) -> Res
     })?;
     let (took, made) = (took?, made?);
     eventually("address for every Service", || {
-        let seen = services.seen();
-        Ok(made.iter().all(|name| seen.given.contains_key(name)).then_some(()))
+        let history = services.watch.history()?;
+        let given = history.first_given();
+        Ok(made.iter().all(|name| given.contains_key(name.as_str())).then_some(()))
     })?;
-    services.no_address_was_held_twice()?;
+    services.no_address_was_held_twice_or_changed()?;
     scene.kubectl(&["delete", "services", "--all"])?;
     ensure!(took <= LIMIT, "the first Service after it had its address only after {:.2} s", took.as_secs_f64());
     Ok(took)
@@ -206,47 +207,19 @@ fn writers(audit: &Audit) -> Result<BTreeSet<String>> {
     entries.iter().map(pod).collect()
 }
 
-/// The Services of the test, each version of each, as a watch shows them.
+/// The Services of the test: when each was made, and what a watch shows of them.
 struct Services {
-    seen: Arc<Mutex<Seen>>,
-    kubectl: Child,
-}
-
-#[derive(Default)]
-struct Seen {
-    /// When the test began to make each.
-    made: BTreeMap<String, Instant>,
-    /// When each first had an address.
-    given: BTreeMap<String, Instant>,
-    /// Who has which address at this moment.
-    held: BTreeMap<IpAddr, String>,
-    /// What went wrong.
-    wrong: Vec<String>,
+    made: Mutex<BTreeMap<String, Instant>>,
+    watch: Watch,
 }
 
 impl Services {
     fn watch(scene: &Scene) -> Result<Self> {
-        let mut command = scene.lab.kubectl_command()?;
-        command.args(["get", "services", "--namespace", &scene.namespace, "--watch", "--output-watch-events"]);
-        let mut kubectl = command.args(["--output", "json"]).stdout(Stdio::piped()).spawn().context("kubectl")?;
-        let events = BufReader::new(kubectl.stdout.take().context("kubectl's output")?);
-        let seen = Arc::new(Mutex::new(Seen::default()));
-        let to = Arc::clone(&seen);
-        thread::spawn(move || {
-            for event in serde_json::Deserializer::from_reader(events).into_iter::<Value>() {
-                let mut seen = to.lock().unwrap_or_else(PoisonError::into_inner);
-                let noted = event.context("what kubectl printed").and_then(|event| seen.note(&event));
-                if let Err(error) = noted {
-                    seen.wrong.push(format!("{error:#}"));
-                }
-            }
-            to.lock().unwrap_or_else(PoisonError::into_inner).wrong.push("the watch of Services ended".into());
-        });
-        Ok(Self { seen, kubectl })
+        Ok(Self { made: Mutex::default(), watch: Watch::services(scene)? })
     }
 
-    fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    fn made(&self) -> MutexGuard<'_, BTreeMap<String, Instant>> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes one Service after the other until told to stop; returns their names.
@@ -254,7 +227,7 @@ impl Services {
         let mut names = Vec::new();
         while !stop.load(Ordering::Relaxed) {
             let name = format!("r{round}-{}", names.len());
-            self.seen().made.insert(name.clone(), Instant::now());
+            self.made().insert(name.clone(), Instant::now());
             scene.apply(&[service(&name, json!({"allocateLoadBalancerNodePorts": false}))])?;
             names.push(name);
             thread::sleep(PAUSE);
@@ -265,68 +238,18 @@ impl Services {
     /// Waits until some Service has an address that was made after `moment`, and returns when that was.
     fn wait_for_one_made_after(&self, moment: Instant) -> Result<Instant> {
         eventually("address for a new Service", || {
-            let seen = self.seen();
-            ensure!(seen.wrong.is_empty(), "{:?}", seen.wrong);
-            let new = seen.given.iter().filter(|(name, _)| seen.made.get(*name).is_some_and(|made| *made > moment));
+            let (history, made) = (self.watch.history()?, self.made());
+            let first = history.first_given();
+            let new = first.iter().filter(|(name, _)| made.get(**name).is_some_and(|made| *made > moment));
             Ok(new.map(|(_, given)| *given).min())
         })
     }
 
-    fn no_address_was_held_twice(&self) -> Result<()> {
-        let seen = self.seen();
-        ensure!(seen.wrong.is_empty(), "{}", seen.wrong.join("\n"));
+    /// None was asked for and no pool changed: what was given stays, and is given to nobody else.
+    fn no_address_was_held_twice_or_changed(&self) -> Result<()> {
+        let history = self.watch.history()?;
+        ensure!(history.held_twice().is_empty(), "{}", history.held_twice().join("\n"));
+        ensure!(history.losses().is_empty(), "{:?}", history.losses());
         Ok(())
     }
-}
-
-impl Drop for Services {
-    fn drop(&mut self) {
-        // It ends with the test; when it has ended before, the test knows.
-        let _ = self.kubectl.kill();
-        let _ = self.kubectl.wait();
-    }
-}
-
-impl Seen {
-    /// Takes one event of the watch.
-    fn note(&mut self, event: &Value) -> Result<()> {
-        let object = &event["object"];
-        let name = object["metadata"]["name"].as_str().context("an event without a name")?.to_owned();
-        let before: BTreeSet<IpAddr> =
-            self.held.iter().filter(|(_, holder)| **holder == name).map(|(ip, _)| *ip).collect();
-        let mut now = BTreeSet::new();
-        if event["type"] != "DELETED" {
-            for ingress in object["status"]["loadBalancer"]["ingress"].as_array().into_iter().flatten() {
-                now.insert(ingress["ip"].as_str().context("an ingress without ip")?.parse::<IpAddr>()?);
-            }
-            // None is asked for, no pool changes: an address that was given stays.
-            if !before.is_subset(&now) {
-                self.wrong.push(format!("Service {name} had {before:?} and has {now:?}"));
-            }
-        }
-        self.held.retain(|_, holder| *holder != name);
-        for ip in now {
-            self.given.entry(name.clone()).or_insert_with(Instant::now);
-            if let Some(other) = self.held.insert(ip, name.clone()) {
-                self.wrong.push(format!("{ip} is given to {name} while {other} holds it"));
-            }
-        }
-        Ok(())
-    }
-}
-
-#[test]
-fn a_watch_of_services_that_shows_an_address_twice_or_changed_is_noticed() -> Result<()> {
-    let event = |kind: &str, name: &str, ip: &str| json!({"type": kind, "object": {"metadata": {"name": name}, "status": {"loadBalancer": {"ingress": [{"ip": ip}]}}}});
-    for (events, wrong) in [
-        (vec![event("ADDED", "a", "198.51.100.1"), event("DELETED", "a", "198.51.100.1")], 0),
-        (vec![event("ADDED", "a", "198.51.100.1"), event("ADDED", "b", "198.51.100.2")], 0),
-        (vec![event("ADDED", "a", "198.51.100.1"), event("ADDED", "b", "198.51.100.1")], 1),
-        (vec![event("ADDED", "a", "198.51.100.1"), event("MODIFIED", "a", "198.51.100.2")], 1),
-    ] {
-        let mut seen = Seen::default();
-        events.iter().try_for_each(|event| seen.note(event))?;
-        assert_eq!(seen.wrong.len(), wrong, "{events:?}: {:?}", seen.wrong);
-    }
-    Ok(())
 }

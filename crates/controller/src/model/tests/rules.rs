@@ -289,6 +289,38 @@ fn every_change_of_the_family_policy_gives_what_the_cluster_addresses_say() {
 }
 
 #[test]
+fn the_address_that_still_fits_stays_when_the_family_policy_changes() {
+    let single = |ip: &str| json!({"spec": {"clusterIPs": [ip], "ipFamilyPolicy": "SingleStack"}});
+    for (own, first) in [("10.96.0.9", "10.0.0.1"), ("fd96::9", "fd00::1")] {
+        let mut cluster = Cluster::with(&[("p", addresses(&["10.0.0.0/30", "fd00::/126"]))]);
+        cluster.apply("hole", dual("RequireDualStack")).settle();
+        assert_eq!(cluster.apply("a", single(own)).settled().shows("a"), first);
+        // Whoever is given an address anew has a lower one from now on.
+        cluster.delete("hole").settle();
+        for policy in
+            ["PreferDualStack", "RequireDualStack", "SingleStack", "RequireDualStack", "PreferDualStack", "SingleStack"]
+        {
+            let change = if policy == "SingleStack" { single(own) } else { dual(policy) };
+            cluster.apply("a", change).settle();
+            let shown = cluster.shows("a");
+            assert!(shown.split(' ').any(|ip| ip == first), "{policy}: {first} is not in {shown}");
+            assert_eq!(shown.split(' ').count(), if policy == "SingleStack" { 1 } else { 2 }, "{policy}: {shown}");
+        }
+    }
+}
+
+#[test]
+fn who_comes_to_require_two_families_has_both_from_another_pool_where_its_own_has_one() {
+    let mut cluster = Cluster::with(&[("p", addresses(&["10.0.0.0/30"]))]);
+    cluster.apply("a", json!({})).settle();
+    assert_eq!(cluster.apply("a", dual("RequireDualStack")).settled().shows("a"), "NoAddressOfFamily");
+    assert_eq!(cluster.apply("a", dual("PreferDualStack")).settled().shows("a"), "10.0.0.0");
+    cluster.pool("q", addresses(&["10.1.0.0/30", "fd01::/126"])).settle();
+    assert_eq!(cluster.shows("a"), "10.0.0.0", "what it has is enough");
+    assert_eq!(cluster.apply("a", dual("RequireDualStack")).settled().shows("a"), "10.1.0.0 fd01::");
+}
+
+#[test]
 fn a_status_written_by_hand_is_adopted_if_it_is_valid_and_replaced_if_not() {
     let mut cluster = Cluster::with(&[("p", addresses(&["10.0.0.0/30"]))]);
     for (name, standing, expected) in [
