@@ -93,9 +93,10 @@ impl Decision<'_> {
             }
         };
         let requested = service.requested_ips();
+        let labels = service.labels.unpack();
         let wish = Request {
             service: self.key,
-            labels: &service.labels,
+            labels: &labels,
             namespace_labels,
             families,
             ips: requested.as_deref().unwrap_or_default(),
@@ -313,9 +314,10 @@ pub fn adopt(
     ipam: &mut Ipam,
 ) {
     let (true, Ok(families)) = (service.wanted, service.families()) else { return };
+    let labels = service.labels.unpack();
     let wish = Request {
         service: key,
-        labels: &service.labels,
+        labels: &labels,
         namespace_labels,
         families,
         ips: &[],

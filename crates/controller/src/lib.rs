@@ -7,6 +7,7 @@ pub mod admission;
 pub mod contest;
 pub mod converge;
 pub mod model;
+pub mod packed_labels;
 pub mod patch;
 pub mod placement;
 pub mod queue;

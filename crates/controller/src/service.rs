@@ -6,12 +6,12 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ManagedFieldsEntry};
 use landfall_api::{annotations, conditions};
-use landfall_config::Labels;
 use landfall_ipam::{Families, Family, Port, Protocol, ServiceKey, Sharing};
 use landfall_runtime::view;
 use landfall_runtime::view::or_default;
 use serde::Deserialize;
 
+use crate::packed_labels::PackedLabels;
 use crate::patch::FIELD_MANAGER;
 
 view! {
@@ -81,7 +81,7 @@ pub struct Service {
     /// Whether it wants addresses from us: `type: LoadBalancer`, our class, and not on its way out.
     pub wanted: bool,
     /// metadata.labels
-    pub labels: Labels,
+    pub labels: PackedLabels,
     /// spec.clusterIPs, or spec.clusterIP where there are none.
     pub cluster_ips: Vec<String>,
     /// The first of spec.ipFamilies.
@@ -149,7 +149,7 @@ impl Service {
             uid: service.metadata.uid.unwrap_or_default(),
             resource_version: service.metadata.resource_version.unwrap_or_default(),
             wanted: ours && service.metadata.deletion_timestamp.is_none(),
-            labels: service.metadata.labels.unwrap_or_default(),
+            labels: service.metadata.labels.as_ref().map(PackedLabels::from).unwrap_or_default(),
             cluster_ips: match spec.cluster_ips {
                 none if none.is_empty() => spec.cluster_ip.into_iter().collect(),
                 ips => ips,

@@ -48,8 +48,12 @@ impl Model {
         };
         let chosen = || {
             let config = self.loader.config()?;
-            let candidates =
-                placement::candidates(config, config.pool_covering(ips)?, &service.labels, self.nodes.entries());
+            let candidates = placement::candidates(
+                config,
+                config.pool_covering(ips)?,
+                &service.labels.unpack(),
+                self.nodes.entries(),
+            );
             let near = |node: &str| {
                 self.networks.get(node).is_some_and(|networks| networks.iter().any(|net| net.contains(&first)))
             };
