@@ -35,10 +35,13 @@ fn share(scene: &Scene, a: Value, b: Value) -> Result<()> {
     Ok(())
 }
 
-/// The port of the Pods that answers at this address.
-fn answering_port(scene: &Scene, ip: IpAddr, port: u16) -> Result<String> {
-    let answer = scene.ask(ip, port)?;
-    Ok(answer.local.rsplit(':').next().unwrap_or_default().to_owned())
+/// Waits until this port of the Pods answers: until kube-proxy has heard of it, the one that was there before may.
+fn wait_for_answer(scene: &Scene, ip: IpAddr, port: u16, from: u16) -> Result<()> {
+    eventually(&format!("answer of the Pods' port {from} from {ip} port {port}"), || {
+        let answer = scene.ask(ip, port)?;
+        ensure!(answer.local.ends_with(&format!(":{from}")), "{answer:?}");
+        Ok(Some(()))
+    })
 }
 
 #[test]
@@ -56,8 +59,8 @@ fn services_with_one_key_and_different_ports_share_an_address_and_each_answers_o
         let names = ["a", "b", "c"];
         names.iter().try_for_each(|name| scene.service(name).wait_for(&[FIRST]))?;
         scene.wait_for_counters("sharing", [1, 0, 0, 0])?;
-        assert_eq!(answering_port(scene, FIRST, 80)?, "8080");
-        assert_eq!(answering_port(scene, FIRST, 8443)?, "8081");
+        wait_for_answer(scene, FIRST, 80, 8080)?;
+        wait_for_answer(scene, FIRST, 8443, 8081)?;
         let answer =
             eventually("answer by UDP", || scene.lab.udp_ask("client", FIRST, 80, Duration::from_secs(1)).map(Some))?;
         assert_eq!((answer.protocol.as_str(), answer.local.as_str()), ("udp", ":8080"));
@@ -76,12 +79,12 @@ fn services_with_one_key_and_different_ports_share_an_address_and_each_answers_o
         assert!(message.contains("pool sharing: all its IPv4 addresses are in use"), "{message}");
         let version = scene.service("b").version()?;
         scene.kubectl(&["delete", "services", "a", "c"])?;
-        assert_eq!(answering_port(scene, FIRST, 8443)?, "8081");
+        wait_for_answer(scene, FIRST, 8443, 8081)?;
         assert_eq!((scene.service("b").version()?, alone.addresses()?), (version, vec![]));
         scene.wait_for_counters("sharing", [1, 0, 0, 0])?;
         scene.kubectl(&["delete", "service", "b"])?;
         alone.wait_for(&[FIRST])?;
-        assert_eq!(answering_port(scene, FIRST, 80)?, "8080");
+        wait_for_answer(scene, FIRST, 80, 8080)?;
         Ok(())
     })
 }
@@ -101,10 +104,8 @@ fn who_changes_its_key_moves_in_one_write_and_who_did_not_keeps_the_address() ->
         watch.history_until_now(scene)?;
         b.annotate(KEY, Some("other"))?;
         b.wait_for(&[SECOND])?;
-        assert_eq!(
-            (answering_port(scene, FIRST, 80)?, answering_port(scene, SECOND, 81)?),
-            ("8080".into(), "8081".into())
-        );
+        wait_for_answer(scene, FIRST, 80, 8080)?;
+        wait_for_answer(scene, SECOND, 81, 8081)?;
         let said = b.wait_for_event("ClearAssignment")?.concat();
         for part in ["can't change sharing key for", "172.30.0.226 also in use by", &format!("{}/a", scene.namespace)] {
             assert!(said.contains(part), "{part:?} is not in: {said}");
@@ -130,7 +131,7 @@ fn who_changes_its_key_moves_in_one_write_and_who_did_not_keeps_the_address() ->
         scene.wait_for_counters("key", [1, 0, 1, 0])?;
         b.annotate(KEY, Some("web"))?;
         b.wait_for(&[FIRST])?;
-        assert_eq!(answering_port(scene, FIRST, 81)?, "8081");
+        wait_for_answer(scene, FIRST, 81, 8081)?;
         assert_eq!(a.version()?, version, "the Service that nobody touched was written to");
         Ok(())
     })
@@ -151,10 +152,8 @@ fn who_takes_a_port_that_a_sharer_has_moves_in_one_write_or_is_told_whose_it_is(
         watch.history_until_now(scene)?;
         b.patch(&json!({"spec": port("TCP", 80, 8081)}))?;
         b.wait_for(&[SECOND])?;
-        assert_eq!(
-            (answering_port(scene, FIRST, 80)?, answering_port(scene, SECOND, 80)?),
-            ("8080".into(), "8081".into())
-        );
+        wait_for_answer(scene, FIRST, 80, 8080)?;
+        wait_for_answer(scene, SECOND, 80, 8081)?;
         assert_eq!(watch.history_until_now(scene)?.addresses_of("b"), [[FIRST], [SECOND]]);
 
         b.annotate(ASKED, Some("172.30.0.226"))?;
@@ -168,7 +167,7 @@ fn who_takes_a_port_that_a_sharer_has_moves_in_one_write_or_is_told_whose_it_is(
         }
         b.patch(&json!({"spec": port("TCP", 81, 8081)}))?;
         b.wait_for(&[FIRST])?;
-        assert_eq!(answering_port(scene, FIRST, 81)?, "8081");
+        wait_for_answer(scene, FIRST, 81, 8081)?;
         assert_eq!(a.version()?, version, "the Service that nobody touched was written to");
         Ok(())
     })
