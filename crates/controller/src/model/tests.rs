@@ -5,9 +5,11 @@ use cluster::{Cluster, addresses, annotation, dual, read};
 
 mod cluster;
 mod contests;
+mod inputs;
 mod places;
 mod rules;
 mod sequences;
+mod waiting;
 
 #[test]
 fn nothing_is_decided_before_every_first_list_is_complete() {
