@@ -151,9 +151,10 @@ fn a_service_that_is_gone_counts_no_more_on_its_node() {
     for name in &gone {
         cluster.delete(name).settle();
     }
-    for n in 6..9 {
-        let name = format!("s{n}");
-        assert_eq!(cluster.apply(&name, json!({})).settled().placed(&name), Some("n1"), "{name}");
+    for n in 10..13 {
+        // Other addresses than those of the Services that are gone.
+        let (name, asks) = (format!("s{n}"), annotation("metallb.io/loadBalancerIPs", &format!("10.0.0.{n}")));
+        assert_eq!(cluster.apply(&name, asks).settled().placed(&name), Some("n1"), "{name}");
     }
 }
 
