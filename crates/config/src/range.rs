@@ -195,6 +195,20 @@ mod tests {
     }
 
     #[test]
+    fn ranges_overlap_when_they_have_an_address_in_common_whichever_is_asked() {
+        for (one, other, overlap) in [
+            ("10.0.0.0-10.0.0.4", "10.0.0.4-10.0.0.9", true),
+            ("10.0.0.0-10.0.0.4", "10.0.0.5-10.0.0.9", false),
+            ("10.0.0.0/24", "10.0.0.7/32", true),
+            ("0.0.0.0/0", "::/0", false),
+        ] {
+            let range = |text| AddressRange::parse(text).expect(text);
+            let both_ways = (range(one).overlaps(&range(other)), range(other).overlaps(&range(one)));
+            assert_eq!(both_ways, (overlap, overlap), "{one} and {other}");
+        }
+    }
+
+    #[test]
     fn buggy_addresses_are_counted_without_walking() {
         for text in ["10.0.0.0/24", "10.0.0.0/22", "10.0.0.255-10.0.1.0", "0.0.0.0-0.0.3.7", "10.0.0.1-10.0.0.9"] {
             let range = AddressRange::parse(text).expect(text);

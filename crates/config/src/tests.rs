@@ -55,6 +55,7 @@ fn a_pool_of_both_families_says_what_it_contains_and_how_much() {
     }
     assert_eq!(config.pool_of(&[ip("192.0.2.1"), ip("fd00::11")]).map(|p| p.name.as_str()), Some("p"));
     assert_eq!(config.pool_of(&[ip("192.0.2.0")]), None);
+    assert_eq!(config.pool_covering(&[ip("192.0.2.0")]), Some(pool));
     assert_eq!(config.pool_of(&[]), None);
 }
 
@@ -230,4 +231,67 @@ fn a_process_that_starts_with_a_mistake_serves_what_can_be_read() {
     let good = Resources { pools: vec![pool("p", json!({"addresses": ["10.0.0.0/24"]}))], ..Default::default() };
     loader.load(&good);
     assert!(!loader.is_partial());
+}
+
+#[test]
+fn what_is_no_priority_no_quota_or_stands_twice_in_a_selector_is_a_mistake() {
+    let quota = |text: &str| {
+        let mut pool = pool("q", json!({"addresses": ["10.1.0.0/24"]}));
+        pool.metadata.annotations = Some(labels(&[("landfall.io/max-addresses-per-namespace", text)]));
+        pool
+    };
+    let selector = |expressions: Value| json!({"serviceSelectors": [{"matchExpressions": expressions}]});
+    let allocated =
+        |allocation: Value| pool("p", json!({"addresses": ["10.0.0.0/24"], "serviceAllocation": allocation}));
+    let within = |values: &[&str]| json!({"key": "k", "operator": "In", "values": values});
+    for (pool, expected) in [
+        (allocated(json!({"priority": -1})), Some("spec.serviceAllocation.priority is \"-1\": a priority is a number")),
+        (allocated(json!({"priority": 7})), None),
+        (quota("many"), Some("landfall.io/max-addresses-per-namespace] is \"many\": a quota is a whole number")),
+        (quota("-1"), Some("landfall.io/max-addresses-per-namespace] is \"-1\": a quota is a whole number")),
+        (quota(" 3 "), None),
+        (
+            allocated(selector(json!([within(&["a", "b", "a"])]))),
+            Some("duplicate definition of match expression value"),
+        ),
+        (
+            allocated(selector(json!([within(&["a", "b"]), within(&["b", "a"])]))),
+            Some("duplicate definition of match expressions"),
+        ),
+        (allocated(selector(json!([within(&["a", "b"]), within(&["b", "c"])]))), None),
+    ] {
+        let (_, problems) = read(vec![pool.clone()], vec![]);
+        assert_eq!(problems.len(), usize::from(expected.is_some()), "{:?}: {problems:?}", pool.spec);
+        assert!(problems.iter().zip(expected).all(|(problem, words)| problem.contains(words)), "{problems:?}");
+    }
+}
+
+#[test]
+fn one_of_several_selectors_is_enough_and_one_that_matches_nothing_adds_nothing() {
+    let selectors = json!([{"matchLabels": {"tier": "web"}}, {"matchLabels": {"tier": "db"}}]);
+    let spec = json!({"addresses": ["10.0.0.0/24"], "serviceAllocation": {"serviceSelectors": selectors}});
+    let (config, _) = read(vec![pool("p", spec)], vec![]);
+    for (tier, accepted) in [("web", true), ("db", true), ("cache", false)] {
+        assert_eq!(config.pools["p"].accepts("any", &labels(&[]), &labels(&[("tier", tier)])), accepted, "{tier}");
+    }
+}
+
+#[test]
+fn a_capacity_beyond_all_numbers_is_the_greatest_number() {
+    let (config, problems) = read(vec![pool("p", json!({"addresses": ["::/1", "8000::/1", "10.0.0.0/30"]}))], vec![]);
+    assert_eq!(problems, Vec::<String>::new());
+    assert_eq!((config.pools["p"].capacity(false), config.pools["p"].capacity(true)), (u128::MAX, 4));
+}
+
+#[test]
+fn an_advertisement_alone_is_a_change_and_a_mistake_about_a_pool_holds_it_back() {
+    let good = vec![pool("p", json!({"addresses": ["10.0.0.0/24"]}))];
+    let mut loader = Loader::default();
+    loader.load(&Resources { pools: good.clone(), ..Default::default() });
+    let advertised = vec![l2("l", json!({}))];
+    let with = |pools, l2_advertisements| Resources { pools, l2_advertisements, ..Default::default() };
+    assert!(loader.load(&with(good.clone(), advertised)).config_changed);
+    let broken = [good, vec![pool("q", json!({"addresses": ["ten"]}))]].concat();
+    assert!(!loader.load(&with(broken, vec![])).config_changed);
+    assert!(loader.config().is_some_and(|config| config.l2_advertisements.contains_key("l")), "it stays in force");
 }

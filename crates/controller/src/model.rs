@@ -218,20 +218,28 @@ impl Model {
             if !self.ready {
                 continue;
             }
-            let after = self.services.get(&key);
-            if after.map(|after| &after.uid) != before.as_ref().map(|before| &before.uid) {
-                // New, gone, or another one of the same name, which inherits nothing.
+            let uid = self.services.get(&key).map(|after| &after.uid);
+            let another = uid != before.as_ref().map(|before| &before.uid);
+            if another {
                 self.release(&key, now);
-            } else if let (Some(after), Some(before)) = (after, &before)
-                && let Some(manager) = &after.foreign_writer
-                && after.ingress != before.ingress
-                && !self.ipam.held(&key).is_empty()
-                && !same(self.ipam.held(&key), &after.ingress_ips())
-            {
-                self.contests.overwritten(&key, manager, now);
             }
             self.readopt(&key);
+            if !another {
+                self.notice_foreign_writer(&key, before.as_deref(), now);
+            }
             self.queue.push(&key);
+        }
+    }
+
+    /// Counts it when somebody else has just written addresses that are not those in the books: over what the Service
+    /// holds, or to one that waits, where they will be cleared.
+    fn notice_foreign_writer(&mut self, key: &ServiceKey, before: Option<&Service>, now: Instant) {
+        let (Some(after), Some(before)) = (self.services.get(key), before) else { return };
+        let Some(manager) = after.foreign_writer.as_ref().filter(|_| after.ingress != before.ingress) else { return };
+        let held = self.ipam.held(key);
+        let ours = if held.is_empty() { after.ingress.is_empty() } else { same(held, &after.ingress_ips()) };
+        if !ours {
+            self.contests.overwritten(key, manager, now);
         }
     }
 
@@ -256,9 +264,7 @@ impl Model {
     fn decide(&mut self, key: &ServiceKey, now: Now) -> Option<Write> {
         let Some(service) = self.services.get(key) else {
             self.waiting.remove(key);
-            self.unsaid.remove(key);
             self.queue.forget(key);
-            self.contests.forget(key);
             return None;
         };
         match self.contests.verdict(key, service, now.instant) {
@@ -308,9 +314,12 @@ impl Model {
         Some(Write { target: Target::Service(key.clone()), patch, events, outcome: Some(outcome) })
     }
 
+    /// The Service is new, gone, or another one of the same name, which inherits nothing.
     fn release(&mut self, key: &ServiceKey, now: Instant) {
         self.placements.remove(key);
         self.unplaced.remove(key);
+        self.unsaid.remove(key);
+        self.contests.forget(key);
         if !self.ipam.release(key).is_empty() {
             self.wake();
             self.report_soon(now);
@@ -323,10 +332,12 @@ impl Model {
         }
     }
 
+    /// What decides about every Service has changed. Whatever a status shows that nobody holds may be in order by it, and
+    /// is adopted before anybody's turn comes.
     fn queue_all(&mut self) {
-        for key in self.services.entries().keys() {
-            self.queue.push(key);
-        }
+        let keys: Vec<ServiceKey> = self.services.entries().keys().cloned().collect();
+        keys.iter().for_each(|key| self.readopt(key));
+        keys.iter().for_each(|key| self.queue.push(key));
     }
 
     /// Begins to decide, once every first list is complete: first everybody's addresses are entered in the books.
@@ -345,15 +356,11 @@ impl Model {
             return false;
         }
         self.loader.load(&self.resources());
-        if let Some(config) = self.loader.config() {
-            for (key, service) in self.services.entries() {
-                let labels = labels_of(&self.namespaces, key);
-                adopt(key, service, &service.ingress_ips(), config, labels, &mut self.ipam);
-                if let (Some(node), Some(first)) = (&service.placed, service.ingress_ips().first())
-                    && self.nodes.get(node).is_some()
-                {
-                    self.placements.set(key, *first, node);
-                }
+        for (key, service) in self.services.entries() {
+            if let (Some(node), Some(first)) = (&service.placed, service.ingress_ips().first())
+                && self.nodes.get(node).is_some()
+            {
+                self.placements.set(key, *first, node);
             }
         }
         self.queue_all();

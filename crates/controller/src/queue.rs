@@ -146,6 +146,19 @@ mod tests {
         queue.started(&key("a"));
         queue.succeeded(&key("a"));
         assert_eq!(queue.next_due(), None);
+        queue.started(&key("a"));
+        queue.failed(&key("a"), now);
+        assert_eq!(queue.next_due().map(|due| due - now), Some(FIRST_PAUSE), "a success begins anew");
+    }
+
+    #[test]
+    fn what_is_gone_is_not_looked_at_after_its_write() {
+        let (mut queue, now) = (Queue::default(), Instant::now());
+        queue.started(&key("a"));
+        queue.push(&key("a"));
+        queue.forget(&key("a"));
+        queue.succeeded(&key("a"));
+        assert_eq!((queue.pop(now), queue.in_flight()), (None, 0));
     }
 
     #[test]

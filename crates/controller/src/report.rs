@@ -258,5 +258,62 @@ mod tests {
                 "status": {"assignedIPv4": 1, "assignedIPv6": 0, "availableIPv4": 3, "availableIPv6": 0}}))
         );
         assert_eq!(patch(&standing, &valid, Some((Some(&counted), counted.clone())), at(9)), None);
+        for differs in [
+            IPAddressPoolStatus { assigned_ipv4: 2, ..counted.clone() },
+            IPAddressPoolStatus { assigned_ipv6: 2, ..counted.clone() },
+            IPAddressPoolStatus { available_ipv4: 2, ..counted.clone() },
+            IPAddressPoolStatus { available_ipv6: 2, ..counted.clone() },
+        ] {
+            assert!(patch(&standing, &valid, Some((Some(&differs), counted.clone())), at(9)).is_some(), "{differs:?}");
+        }
+    }
+
+    #[test]
+    fn a_condition_is_of_the_generation_that_it_judges_and_its_time_changes_with_the_status_only() {
+        let verdict = |status: bool, reason: &'static str| Accepted { status, reason, message: String::new() };
+        let mut standing = Standing { generation: Some(1), ..Standing::default() };
+        for (generation, accepted, expected) in [
+            (1, verdict(false, "Invalid"), Some((1, at(1)))),
+            (1, verdict(false, "Invalid"), None),
+            (2, verdict(false, "Invalid"), Some((2, at(1)))),
+            (2, verdict(false, "OtherObjectInvalid"), Some((2, at(1)))),
+            (2, verdict(true, "Valid"), Some((2, at(9)))),
+        ] {
+            standing.generation = Some(generation);
+            let now = if standing.conditions.is_empty() { at(1) } else { at(9) };
+            let written = conditions_with(&standing, &accepted, now);
+            let says = written
+                .as_ref()
+                .map(|conditions| (conditions[0].observed_generation, &conditions[0].last_transition_time.0));
+            assert_eq!(says, expected.as_ref().map(|(generation, since)| (Some(*generation), since)), "{accepted:?}");
+            standing.conditions = written.unwrap_or(standing.conditions);
+        }
+    }
+
+    #[test]
+    fn a_mistake_is_said_on_the_object_that_has_it_and_on_those_that_it_holds_back() {
+        let pool = |name: &str, address: &str| {
+            serde_json::from_value(json!({"metadata": {"name": name}, "spec": {"addresses": [address]}}))
+                .expect("a pool")
+        };
+        let advertisement = serde_json::from_value(json!({"metadata": {"name": "bad"}, "spec": {}}));
+        let with = |pools: Vec<IPAddressPool>| landfall_config::Resources {
+            pools,
+            l2_advertisements: vec![advertisement.as_ref().cloned().expect("an advertisement")],
+            ..Default::default()
+        };
+        let mut loader = Loader::default();
+        loader.load(&with(vec![pool("good", "10.0.0.0/30"), pool("bad", "10.1.0.0/30")]));
+        loader.load(&with(vec![pool("good", "10.0.0.0/30"), pool("bad", "ten"), pool("new", "10.2.0.0/30")]));
+        for (kind, name, status, reason, words) in [
+            (Kind::Pool, "bad", false, "Invalid", "spec.addresses[0] is \"ten\": invalid CIDR"),
+            (Kind::Pool, "new", false, "OtherObjectInvalid", "until IPAddressPool \"bad\" is corrected"),
+            (Kind::Pool, "good", true, "Valid", ""),
+            (Kind::L2Advertisement, "bad", true, "Valid", ""),
+        ] {
+            let accepted = accepted(kind, name, &loader);
+            assert_eq!((accepted.status, accepted.reason), (status, reason), "{kind:?} {name}: {}", accepted.message);
+            assert!(accepted.message.contains(words), "{kind:?} {name}: {}", accepted.message);
+        }
     }
 }

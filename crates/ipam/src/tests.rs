@@ -225,6 +225,15 @@ fn dual_stack_takes_both_families_from_one_pool_or_what_it_prefers() {
         ("four", json!({"addresses": ["10.0.0.0/31"]})),
         ("both", json!({"addresses": ["10.1.0.0/32", "fd01::/127"]})),
     ]);
+    let six_first = config(&[
+        ("a-six", json!({"addresses": ["fd00::/127"]})),
+        ("b-four", json!({"addresses": ["10.0.0.0/31"]})),
+        ("c-four", json!({"addresses": ["10.1.0.0/31"]})),
+    ]);
+    let only_six = plain("six", &["fd00::/127"]);
+    let pin = |namespace: &str| json!({"addresses": ["10.0.0.0/31"], "serviceAllocation": {"namespaces": [namespace]}});
+    let pinned = config(&[("open", json!({"addresses": ["10.1.0.0/31", "fd01::/127"]})), ("pinned", pin("default"))]);
+    let for_others = config(&[("pinned", pin("other"))]);
     for (config, wish, expected) in [
         (&with_both, Wish::of("s").dual(true), "both: 10.1.0.0 fd01::"),
         (&with_both, Wish::of("s").dual(false), "both: 10.1.0.0 fd01::"),
@@ -234,6 +243,14 @@ fn dual_stack_takes_both_families_from_one_pool_or_what_it_prefers() {
         (&separate, Wish::of("s").dual(true).ips(&["fd00::1", "10.0.0.1"]), "AddressNotInAnyPool"),
         (&with_both, Wish::of("s").dual(true).ips(&["fd01::1", "10.1.0.0"]), "both: 10.1.0.0 fd01::1"),
         (&with_both, Wish::of("s").dual(true).ips(&["10.1.0.0"]), "FamilyMismatch"),
+        // One of two: the primary family wherever it is, else the other; the first pool that has it; what is pinned
+        // before what is open, even if that has both.
+        (&six_first, Wish::of("s").dual(false), "b-four: 10.0.0.0"),
+        (&six_first, Wish::of("s").primary(Family::V6), "a-six: fd00::"),
+        (&only_six, Wish::of("s").dual(false), "six: fd00::"),
+        (&pinned, Wish::of("s").dual(false), "pinned: 10.0.0.0"),
+        (&pinned, Wish::of("s").dual(true), "open: 10.1.0.0 fd01::"),
+        (&for_others, Wish::of("s").dual(false), "PoolNotForService"),
     ] {
         assert_eq!(outcome(Ipam::default().allocate(config, &wish.request())), expected, "{:?}", wish.families);
     }
@@ -385,7 +402,7 @@ fn a_namespace_holds_no_more_addresses_than_the_pools_quota_allows() {
         assert_eq!(problems, []);
         config
     };
-    let (two, mut ipam) = (config("2"), Ipam::default());
+    let (one, two, mut ipam) = (config("1"), config("2"), Ipam::default());
     let elsewhere = Wish { service: ServiceKey { namespace: "other".into(), name: "x".into() }, ..Wish::of("x") };
     for (wish, expected) in [
         (Wish::of("a").shared("k", "", 80), "p: 10.0.0.0"),
@@ -406,4 +423,71 @@ fn a_namespace_holds_no_more_addresses_than_the_pools_quota_allows() {
     let error = ipam.allocate(&two, &Wish::of("d").request()).expect_err("the quota is used up");
     let text = error.to_string();
     assert!(text.contains(r#"namespace "default" hold 2 of its addresses, and may hold 2"#), "{text}");
+    // Above a quota that was lowered, what is held can still be shared.
+    assert_eq!(outcome(ipam.allocate(&one, &Wish::of("third").shared("k", "", 82).request())), "p: 10.0.0.0");
+    // At the quota, what the namespace holds is shared, though a free address comes before it.
+    let mut ipam = Ipam::default();
+    let holder = Wish::of("a").shared("k", "", 80).ips(&["10.0.0.3"]);
+    assert_eq!(outcome(ipam.allocate(&one, &holder.request())), "p: 10.0.0.3");
+    assert_eq!(outcome(ipam.allocate(&one, &Wish::of("b").shared("k", "", 81).request())), "p: 10.0.0.3");
+    assert_eq!(outcome(ipam.allocate(&one, &Wish::of("c").shared("k", "", 81).request())), "QuotaExceeded");
+    // What a Service holds itself is no obstacle to holding another instead.
+    let mut ipam = Ipam::default();
+    assert_eq!(outcome(ipam.allocate(&one, &Wish::of("a").request())), "p: 10.0.0.0");
+    assert_eq!(outcome(ipam.allocate(&one, &Wish::of("a").ips(&["10.0.0.5"]).request())), "p: 10.0.0.5");
+}
+
+#[test]
+fn a_service_that_prefers_two_families_gets_what_the_quota_leaves() {
+    let pool = |name: &str, max: &str, network: u8| {
+        let metadata = json!({"name": name, "annotations": {"landfall.io/max-addresses-per-namespace": max}});
+        let addresses = [format!("10.{network}.0.0/28"), format!("fd0{network}::/124")];
+        serde_json::from_value(json!({"metadata": metadata, "spec": {"addresses": addresses}})).expect("a pool")
+    };
+    let config = |pools: Vec<landfall_api::IPAddressPool>| Config::read(&Resources { pools, ..Default::default() }).0;
+    for (max, expected, added) in [
+        ("0", "QuotaExceeded", "QuotaExceeded"),
+        ("1", "p: 10.0.0.0", "QuotaExceeded"),
+        ("2", "p: 10.0.0.0 fd00::", "p: 10.0.0.0 fd00::"),
+    ] {
+        let (config, wish) = (config(vec![pool("p", max, 0)]), Wish::of("s").dual(false));
+        assert_eq!(outcome(Ipam::default().allocate(&config, &wish.request())), expected, "quota {max}");
+        let mut ipam = Ipam::default();
+        ipam.assign(&config, &wish.request(), &[ip("10.0.0.0")]).expect("a quota takes nothing away");
+        assert_eq!(outcome(ipam.add_family(&config, &wish.request(), ip("10.0.0.0"))), added, "quota {max}");
+    }
+    // Each pool counts its own addresses.
+    let (config, mut ipam) = (config(vec![pool("p", "1", 0), pool("q", "1", 1)]), Ipam::default());
+    for (name, expected) in [("a", "p: 10.0.0.0"), ("b", "q: 10.1.0.0"), ("c", "QuotaExceeded")] {
+        assert_eq!(outcome(ipam.allocate(&config, &Wish::of(name).request())), expected, "{name}");
+    }
+}
+
+#[test]
+fn nobody_holds_two_addresses_of_a_family_or_of_two_pools() {
+    let config = config(&[
+        ("p", json!({"addresses": ["10.0.0.0/30", "fd00::/126"]})),
+        ("q", json!({"addresses": ["10.1.0.0/30", "fd01::/126"]})),
+    ]);
+    let mut ipam = Ipam::default();
+    for (ips, expected) in [
+        (&["10.0.0.1", "10.0.0.2"][..], "FamilyMismatch"),
+        (&["10.0.0.1", "fd00::1", "10.0.0.2"], "FamilyMismatch"),
+        (&[], "FamilyMismatch"),
+        (&["10.0.0.1", "fd01::1"], "AddressNotInAnyPool"),
+        (&["fd00::1", "10.0.0.1"], "p: 10.0.0.1 fd00::1"),
+    ] {
+        let ips: Vec<IpAddr> = ips.iter().map(|text| ip(text)).collect();
+        assert_eq!(outcome(ipam.assign(&config, &Wish::of("s").dual(true).request(), &ips)), expected, "{ips:?}");
+    }
+    assert_eq!(ipam.held(&Wish::of("s").service), [ip("10.0.0.1"), ip("fd00::1")], "IPv4 first");
+}
+
+#[test]
+fn an_address_that_its_pool_comes_to_avoid_is_shared_no_further() {
+    let avoid = |avoid: bool| config(&[("p", json!({"addresses": ["10.0.0.0/30"], "avoidBuggyIPs": avoid}))]);
+    let mut ipam = Ipam::default();
+    assert_eq!(outcome(ipam.allocate(&avoid(false), &Wish::of("a").shared("k", "", 80).request())), "p: 10.0.0.0");
+    assert_eq!(outcome(ipam.allocate(&avoid(true), &Wish::of("b").shared("k", "", 81).request())), "p: 10.0.0.1");
+    assert_eq!(ipam.usage(&avoid(true).pools["p"], Family::V4), Usage { assigned: 1, available: 2 });
 }

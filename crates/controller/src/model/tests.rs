@@ -5,31 +5,11 @@ use cluster::{Cluster, addresses, annotation, dual, read};
 
 mod cluster;
 mod contests;
+mod inputs;
 mod places;
 mod rules;
 mod sequences;
-
-#[test]
-fn nothing_is_decided_before_every_first_list_is_complete() {
-    let mut cluster = Cluster::new();
-    cluster.pool("p", addresses(&["10.0.0.0/30"])).apply("a", json!({}));
-    for event in [
-        Event::Service(Change::ListDone),
-        Event::Pool(Change::ListDone),
-        Event::L2Advertisement(Change::ListDone),
-        Event::Node(Change::ListDone),
-        Event::Networks(Change::ListDone),
-        Event::BgpPeer(Change::ListDone),
-        Event::BgpAdvertisement(Change::ListDone),
-        Event::BfdProfile(Change::ListDone),
-        Event::Community(Change::ListDone),
-    ] {
-        cluster.event(event);
-        assert_eq!(cluster.settle(), 0);
-    }
-    cluster.event(Event::Namespace(Change::ListDone));
-    assert_eq!(cluster.settled().shows("a"), "10.0.0.0");
-}
+mod waiting;
 
 #[test]
 fn what_a_service_holds_is_adopted_before_anything_is_given() {

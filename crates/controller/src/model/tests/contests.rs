@@ -21,6 +21,7 @@ fn a_foreign_address_is_replaced_and_after_the_third_time_it_is_left_alone_and_s
     for n in 1..20 {
         assert_eq!(cluster.overwrite("a", &format!("203.0.113.{n}")).settle(), 0, "no fight");
     }
+    assert_eq!(cluster.apply("a", json!({"status": {"conditions": []}})).settle(), 0, "nor over what is said");
     // Nobody else is given the address meanwhile, and later it is tried again.
     assert_eq!(cluster.apply("b", json!({})).settled().shows("b"), "10.0.0.1");
     cluster.now += contest::PAUSE;
@@ -45,4 +46,67 @@ fn a_free_address_of_a_pool_that_somebody_wrote_is_adopted() {
     cluster.overwrite("a", "10.0.0.9").settle();
     assert_eq!(cluster.shows("a"), "10.0.0.9");
     assert_eq!(cluster.apply("b", json!({})).settled().shows("b"), "10.0.0.0");
+}
+
+#[test]
+fn who_puts_our_own_address_back_is_no_foe() {
+    let mut cluster = Cluster::with(&[("p", addresses(&["10.0.0.0/30"]))]);
+    cluster.apply("a", json!({})).settle();
+    for _ in 0..2 {
+        cluster.overwrite("a", "203.0.113.9").overwrite("a", "10.0.0.0").settle();
+    }
+    assert_eq!((cluster.shows("a").as_str(), cluster.condition("a", "reason").as_str()), ("10.0.0.0", "Allocated"));
+}
+
+#[test]
+fn one_foreign_write_counts_once_whatever_else_changes() {
+    let mut cluster = Cluster::with(&[("p", addresses(&["10.0.0.0/30"]))]);
+    cluster.apply("a", json!({})).settle();
+    cluster.overwrite("a", "203.0.113.9");
+    for n in 0..5 {
+        cluster.apply("a", json!({"metadata": {"labels": {"n": n.to_string()}}}));
+    }
+    assert_eq!(cluster.settled().shows("a"), "10.0.0.0");
+}
+
+#[test]
+fn a_service_that_waits_is_not_fought_over_either() {
+    let mut cluster = Cluster::with(&[("p", addresses(&["10.0.0.0/32"]))]);
+    cluster.apply("holder", json!({})).apply("a", json!({})).settle();
+    for _ in 0..3 {
+        cluster.overwrite("a", "203.0.113.9").settle();
+    }
+    assert_eq!(
+        (cluster.shows("a").as_str(), cluster.condition("a", "reason").as_str()),
+        ("203.0.113.9", "StatusContested")
+    );
+    assert_eq!(cluster.overwrite("a", "203.0.113.8").settle(), 0, "no fight");
+}
+
+#[test]
+fn who_empties_the_status_of_a_service_that_waits_is_no_foe() {
+    let mut cluster = Cluster::with(&[("p", addresses(&["10.0.0.0/32"]))]);
+    cluster.apply("holder", json!({})).apply("a", json!({})).settle();
+    for _ in 0..2 {
+        cluster.overwrite("a", "203.0.113.9");
+        cluster.apply("a", json!({"status": {"loadBalancer": {"ingress": null}}})).settle();
+    }
+    assert_eq!(cluster.shows("a"), "NoAddressAvailable");
+}
+
+#[test]
+fn a_service_made_again_under_the_name_of_a_contested_one_is_served() {
+    for looked_at_in_between in [true, false] {
+        let mut cluster = Cluster::with(&[("p", addresses(&["10.0.0.0/30"]))]);
+        cluster.apply("a", json!({})).settle();
+        for _ in 0..3 {
+            cluster.overwrite("a", "203.0.113.9").settle();
+        }
+        assert_eq!(cluster.condition("a", "reason"), "StatusContested");
+        cluster.delete("a");
+        if looked_at_in_between {
+            cluster.settle();
+        }
+        assert_eq!(cluster.apply("a", json!({})).settled().shows("a"), "10.0.0.0", "{looked_at_in_between}");
+    }
 }

@@ -2,6 +2,7 @@
 
 use super::super::{Change, Event};
 use super::cluster::{Cluster, addresses, annotation, dual, shared};
+use crate::placement::Node;
 use serde_json::json;
 use std::collections::BTreeMap;
 
@@ -86,8 +87,11 @@ fn a_node_that_is_only_excluded_keeps_its_placements_for_its_return() {
     several(&mut cluster, 3);
     let exclude = [("node.kubernetes.io/exclude-from-external-load-balancers", "")];
     assert_eq!(cluster.node("n1", &exclude).settle(), 0);
-    cluster.apply("new", json!({})).settle();
-    assert_ne!(cluster.placed("new"), Some("n1"));
+    cluster.delete("s0").settle();
+    for n in 3..7 {
+        let name = format!("s{n}");
+        assert_ne!(cluster.apply(&name, json!({})).settled().placed(&name), Some("n1"), "{name}");
+    }
 }
 
 #[test]
@@ -152,4 +156,101 @@ fn a_service_that_is_no_load_balancer_any_more_has_no_placement_either() {
     cluster.apply("a", json!({})).settle();
     cluster.apply("a", json!({"spec": {"type": "ClusterIP"}})).settle();
     assert_eq!(cluster.services["a"]["metadata"]["annotations"], json!({}));
+}
+
+#[test]
+fn a_service_that_is_gone_counts_no_more_on_its_node() {
+    let mut cluster = Cluster::with(&[("p", addresses(&["10.0.0.0/28"]))]);
+    cluster.advertise("all", json!({})).node("n1", &[]).node("n2", &[]).settle();
+    several(&mut cluster, 6);
+    let gone: Vec<String> =
+        cluster.services.keys().filter(|name| cluster.placed(name) == Some("n1")).cloned().collect();
+    assert_eq!(gone.len(), 3);
+    for name in &gone {
+        cluster.delete(name).settle();
+    }
+    for n in 10..13 {
+        // Other addresses than those of the Services that are gone.
+        let (name, asks) = (format!("s{n}"), annotation("metallb.io/loadBalancerIPs", &format!("10.0.0.{n}")));
+        assert_eq!(cluster.apply(&name, asks).settled().placed(&name), Some("n1"), "{name}");
+    }
+}
+
+#[test]
+fn services_made_again_before_there_is_a_node_are_spread_as_new_ones() {
+    let mut cluster = Cluster::with(&[("p", addresses(&["10.0.0.0/28"]))]);
+    cluster.node("n1", &[]).node("n2", &[]);
+    for n in 0..8 {
+        let ingress = json!({"status": {"loadBalancer": {"ingress": [{"ip": format!("10.0.0.{n}")}]}}});
+        cluster.apply(&format!("s{n}"), ingress).settle();
+    }
+    for n in 0..8 {
+        cluster.delete(&format!("s{n}")).apply(&format!("s{n}"), json!({}));
+    }
+    cluster.settle();
+    cluster.advertise("late", json!({})).settle();
+    assert_eq!(loads(&cluster), [("n1".to_owned(), 4), ("n2".to_owned(), 4)].into());
+}
+
+#[test]
+fn an_address_that_no_node_could_answer_for_is_placed_when_one_joins() {
+    let mut cluster = Cluster::with(&[("p", addresses(&["10.0.0.0/28"]))]);
+    assert_eq!(cluster.advertise("all", json!({})).apply("a", json!({})).settled().placed("a"), None);
+    assert_eq!(cluster.node("n1", &[]).settled().placed("a"), Some("n1"));
+}
+
+#[test]
+fn the_first_address_in_the_order_of_the_status_says_where_a_service_is() {
+    let mut cluster = three_nodes();
+    let ingress = json!([{"ip": "fd00:30::200"}, {"ip": "172.30.0.201"}]);
+    cluster.apply("a", dual("RequireDualStack"));
+    cluster.apply("a", json!({"status": {"loadBalancer": {"ingress": ingress}}})).settle();
+    assert_eq!((cluster.shows("a").as_str(), cluster.placed("a")), ("fd00:30::200 172.30.0.201", Some("n3")));
+}
+
+#[test]
+fn a_placement_that_somebody_takes_off_or_changes_is_put_back() {
+    let mut cluster = three_nodes();
+    several(&mut cluster, 6);
+    let placed = |cluster: &Cluster| (0..6).map(|n| cluster.placed(&format!("s{n}")).map(str::to_owned)).collect();
+    let before: Vec<Option<String>> = placed(&cluster);
+    for node in [json!(null), json!("n2"), json!("nowhere")] {
+        for n in 0..6 {
+            cluster.apply(&format!("s{n}"), json!({"metadata": {"annotations": {"landfall.io/node": node}}})).settle();
+        }
+        assert_eq!(placed(&cluster), before, "{node}");
+    }
+}
+
+#[test]
+fn a_placement_that_a_service_comes_with_stays() {
+    let mut cluster = three_nodes();
+    let mut service = annotation("landfall.io/node", "n1");
+    service["status"] = json!({"loadBalancer": {"ingress": [{"ip": "172.30.0.200"}]}});
+    assert_eq!(cluster.apply("a", service).settled().placed("a"), Some("n1"), "the hash would say n3");
+}
+
+#[test]
+fn sharers_on_a_deleted_node_move_together() {
+    let mut cluster = three_nodes();
+    cluster.apply("a", shared("k", 80)).apply("b", shared("k", 81)).settle();
+    let gone = cluster.placed("a").expect("a node").to_owned();
+    cluster.delete_node(&gone).settle();
+    assert_eq!(cluster.placed("a"), cluster.placed("b"));
+    assert!(cluster.placed("a").is_some_and(|node| node != gone), "{:?}", cluster.placed("a"));
+}
+
+#[test]
+fn nodes_without_network_and_advertisements_for_others_do_not_count() {
+    let mut cluster = Cluster::with(&[("p", addresses(&["10.0.0.0/29"]))]);
+    cluster.advertise("web", json!({"serviceSelectors": [{"matchLabels": {"tier": "web"}}]}));
+    cluster.node("n1", &[]);
+    let unreachable = Node { network_unavailable: true, ..Node::default() };
+    cluster.event(Event::Node(Change::Applied(("n2".into(), Some(unreachable)))));
+    for n in 0..4 {
+        let name = format!("web{n}");
+        cluster.apply(&name, json!({"metadata": {"labels": {"tier": "web"}}})).settle();
+        assert_eq!(cluster.placed(&name), Some("n1"), "{name}");
+    }
+    assert_eq!(cluster.apply("db", json!({})).settled().placed("db"), None);
 }
