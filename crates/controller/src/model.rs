@@ -194,9 +194,12 @@ impl Model {
             }
             Target::Service(key) => {
                 if let Written::Done(version) = how {
-                    // The watch will say the same in a moment; until then nothing is written twice.
+                    // The watch will say the same in a moment; until then nothing is written twice. If it has said it already,
+                    // or something newer, what it said stands: nothing comes between what was patched and the patch.
+                    let patched = |field: &str| write.patch["metadata"][field].as_str();
                     if let (Some(service), Some(outcome)) = (self.services.get(key), &write.outcome)
-                        && Some(service.uid.as_str()) == write.patch["metadata"]["uid"].as_str()
+                        && Some(service.uid.as_str()) == patched("uid")
+                        && Some(service.resource_version.as_str()) == patched("resourceVersion")
                     {
                         let after = patch::applied(service, outcome, now.wall, version);
                         let kept = outcome.verdict.is_some().then(|| Box::new(after));

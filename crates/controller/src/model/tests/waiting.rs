@@ -280,3 +280,16 @@ fn what_a_mistake_leaves_untouched_keeps_its_pool_and_its_node_and_the_rest_is_j
     assert_eq!(cluster.shows("kept"), "10.0.0.0");
     assert_eq!(cluster.shows("judged"), "PoolNotForService", "a pool that can be read refuses it");
 }
+
+#[test]
+fn an_answer_that_comes_after_the_watch_does_not_hide_what_the_watch_has_shown() {
+    let mut cluster = Cluster::with(&[("p", addresses(&["10.0.0.0/31"]))]);
+    cluster.apply("a", json!({}));
+    let write = cluster.next().expect("the first address");
+    cluster.apply("a", annotation("metallb.io/loadBalancerIPs", "10.0.0.1"));
+    let now = Now { instant: cluster.now, wall: Timestamp::UNIX_EPOCH };
+    cluster.model.written(&write, &Written::Done("older".into()), now);
+    let next = cluster.next().expect("the address that is asked for");
+    // With another version the API server would refuse it for ever.
+    assert_eq!(next.patch["metadata"]["resourceVersion"], cluster.services["a"]["metadata"]["resourceVersion"]);
+}
