@@ -1,6 +1,7 @@
 //! The model's placements: which node is to answer for a Service's addresses (see [`crate::placement`]).
 
-use std::collections::BTreeSet;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use landfall_ipam::ServiceKey;
@@ -37,9 +38,10 @@ impl Model {
             return None;
         };
         let exists = |node: &&str| self.nodes.get(*node).is_some();
-        let sharers = ips.iter().flat_map(|ip| self.ipam.holders_of(*ip)).filter(|holder| *holder != key);
-        let with_sharers = || sharers.into_iter().find_map(|holder| self.placements.of(holder).filter(exists));
+        let companions = self.companions(key, ips);
         let own = self.placements.get(key, first).filter(exists);
+        let theirs = companions.iter().filter_map(|holder| self.placements.of(holder)).filter(exists);
+        let together = most_frequent(own.into_iter().chain(theirs));
         let written = || service.placed.as_deref().filter(exists);
         let place = match self.unplaced.get(key) {
             Some(place) => *place,
@@ -59,9 +61,13 @@ impl Model {
             };
             self.placements.choose(first, &candidates, near, place)
         };
-        let node = own.or_else(with_sharers).or_else(written).or_else(chosen).map(str::to_owned);
+        let node = together.or_else(written).or_else(chosen).map(str::to_owned);
         match &node {
             Some(node) => {
+                // Two that were placed apart hold one address now: whoever is elsewhere follows.
+                for holder in companions.iter().filter(|holder| self.placements.of(holder).is_some_and(|at| at != node)) {
+                    self.queue.wake(holder);
+                }
                 self.placements.set(key, first, node);
                 self.unplaced.remove(key);
             }
@@ -72,4 +78,29 @@ impl Model {
         }
         node
     }
+
+    /// Everybody else who has to be answered for by the same node, because they share an address with the Service that
+    /// has `ips`, or with somebody who does.
+    fn companions(&self, key: &ServiceKey, ips: &[IpAddr]) -> BTreeSet<ServiceKey> {
+        let mut found = BTreeSet::new();
+        let mut addresses: BTreeSet<IpAddr> = ips.iter().copied().collect();
+        let mut to_ask: Vec<IpAddr> = ips.to_vec();
+        while let Some(ip) = to_ask.pop() {
+            for holder in self.ipam.holders_of(ip).filter(|holder| *holder != key) {
+                if found.insert(holder.clone()) {
+                    to_ask.extend(self.ipam.held(holder).iter().filter(|ip| addresses.insert(**ip)));
+                }
+            }
+        }
+        found
+    }
+}
+
+/// The node that is named most often, so that as few as possible have to move; of equals the first by name.
+fn most_frequent<'a>(nodes: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let mut times: BTreeMap<&str, usize> = BTreeMap::new();
+    for node in nodes {
+        *times.entry(node).or_default() += 1;
+    }
+    times.into_iter().max_by_key(|(node, times)| (*times, Reverse(*node))).map(|(node, _)| node)
 }
