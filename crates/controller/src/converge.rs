@@ -304,7 +304,7 @@ enum Keep {
 }
 
 /// Enters in the books what the Service holds, if it may, on the terms that it names now: done for every Service before
-/// any is given a new address, so that nobody is given what another holds, or will not share any more.
+/// any is given a new address, so that nobody is given what another holds, or will not share any more. Says whether it may.
 pub fn adopt(
     key: &ServiceKey,
     service: &Service,
@@ -312,8 +312,8 @@ pub fn adopt(
     config: &Config,
     namespace_labels: &Labels,
     ipam: &mut Ipam,
-) {
-    let (true, Ok(families)) = (service.wanted, service.families()) else { return };
+) -> bool {
+    let (true, Ok(families)) = (service.wanted, service.families()) else { return true };
     let labels = service.labels.unpack();
     let wish = Request {
         service: key,
@@ -325,8 +325,6 @@ pub fn adopt(
         sharing: service.sharing.as_ref(),
         ports: &service.ports,
     };
-    if !current.is_empty() {
-        // Why one may not keep its addresses is said when its turn to converge comes.
-        let _ = ipam.assign(config, &wish, current);
-    }
+    // Why one may not keep its addresses is said when its turn to converge comes.
+    current.is_empty() || ipam.assign(config, &wish, current).is_ok()
 }

@@ -4,6 +4,7 @@
 //! is complete and every address that a Service holds is entered in the books.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
@@ -13,6 +14,7 @@ use landfall_api::{BFDProfile, BGPAdvertisement, Community, IPAddressPool, L2Adv
 use landfall_config::{Config, Labels, Loader, Problem, Resources};
 use landfall_ipam::{Ipam, ServiceKey};
 use landfall_runtime::events;
+use landfall_runtime::settling::Settling;
 use landfall_runtime::table::Table;
 use landfall_runtime::watch::Change;
 use serde_json::Value;
@@ -94,6 +96,10 @@ pub struct Model {
     /// Services with an address and without a placement, because no node may answer for them.
     unplaced: BTreeMap<ServiceKey, Place>,
     contests: Contests,
+    /// Edits of what decides about every Service.
+    edits: Settling,
+    /// Services that would lose an address by the edits made so far.
+    threatened: BTreeSet<ServiceKey>,
     /// What is still to be said of Services whose write failed.
     unsaid: BTreeMap<ServiceKey, Vec<events::Event>>,
     /// When the objects' status is to be compared with what we know.
@@ -114,6 +120,7 @@ impl Model {
             Event::Namespace(change) => {
                 // Labels of a Namespace decide which pools its Services may use.
                 if !self.namespaces.apply(change).is_empty() && self.ready {
+                    self.edits.edited(now);
                     self.queue_all();
                 }
                 false
@@ -153,6 +160,11 @@ impl Model {
         for key in self.contests.due(now.instant) {
             self.queue.push(key);
         }
+        if !self.edits.is_on(now.instant) {
+            for key in std::mem::take(&mut self.threatened) {
+                self.queue.push(&key);
+            }
+        }
         while let Some(key) = self.queue.pop(now.instant) {
             if let Some(write) = self.decide(&key, now) {
                 self.queue.started(&key);
@@ -173,7 +185,8 @@ impl Model {
     /// When [`next`](Self::next) is to be asked again, though nothing has changed.
     pub fn next_due(&self) -> Option<Instant> {
         let report = self.report_due.filter(|_| !self.reporting);
-        report.into_iter().chain(self.queue.next_due()).chain(self.contests.next_due()).min()
+        let edits = self.edits.until().filter(|_| !self.threatened.is_empty());
+        [report, edits, self.queue.next_due(), self.contests.next_due()].into_iter().flatten().min()
     }
 
     /// How many writes of Services are under way.
@@ -205,6 +218,7 @@ impl Model {
                         let kept = outcome.verdict.is_some().then(|| Box::new(after));
                         self.services.apply(Change::Applied((key.clone(), kept)));
                     }
+                    self.let_go(key, now.instant);
                     self.queue.succeeded(key);
                 } else {
                     if !write.events.is_empty() {
@@ -248,18 +262,35 @@ impl Model {
 
     /// What a Service holds it holds on its new terms at once, before anybody else's turn to decide comes; and so it does
     /// what its status shows and nobody else holds.
-    fn readopt(&mut self, key: &ServiceKey) {
-        if let (Some(service), Some(config)) = (self.services.get(key), self.loader.config()) {
-            let mut held = self.ipam.held(key).to_vec();
-            if held.is_empty() {
-                held = service.ingress_ips();
-            }
-            let labels = labels_of(&self.namespaces, key);
-            let given_up = self.ipam.given_up();
-            adopt(key, service, &held, config, labels, &mut self.ipam);
-            if self.ipam.given_up() != given_up {
-                self.wake();
-            }
+    /// Says whether there is nothing that it may not keep.
+    fn readopt(&mut self, key: &ServiceKey) -> bool {
+        let (Some(service), Some(config)) = (self.services.get(key), self.loader.config()) else { return true };
+        let mut held = self.ipam.held(key).to_vec();
+        if held.is_empty() {
+            held = service.ingress_ips();
+        }
+        let labels = labels_of(&self.namespaces, key);
+        let given_up = self.ipam.given_up();
+        let kept = adopt(key, service, &held, config, labels, &mut self.ipam);
+        if !kept {
+            // Until its turn comes it is seen with what it will have to give up.
+            let books = self.ipam.held(key);
+            let seen: Vec<IpAddr> = service.ingress_ips().into_iter().filter(|ip| !books.contains(ip)).collect();
+            self.ipam.set_leaving(key, &seen);
+        }
+        if self.ipam.given_up() != given_up {
+            self.wake();
+        }
+        kept
+    }
+
+    /// Nobody sees the Service any more with what it has given up.
+    fn let_go(&mut self, key: &ServiceKey, now: Instant) {
+        let given_up = self.ipam.given_up();
+        self.ipam.set_leaving(key, &[]);
+        if self.ipam.given_up() != given_up {
+            self.wake();
+            self.report_soon(now);
         }
     }
 
@@ -270,15 +301,24 @@ impl Model {
             self.queue.forget(key);
             return None;
         };
-        match self.contests.verdict(key, service, now.instant) {
-            Some(Contested::Say(outcome)) => return self.write(key, outcome, now),
-            Some(Contested::LeaveAlone) => return None,
-            None => {}
+        if let Some(contested) = self.contests.verdict(key, service, now.instant) {
+            // What somebody else writes there keeps nothing from others.
+            self.let_go(key, now.instant);
+            return match contested {
+                Contested::Say(outcome) => self.write(key, outcome, now),
+                Contested::LeaveAlone => None,
+            };
         }
+        if self.edits.is_on(now.instant) && !self.readopt(key) {
+            self.threatened.insert(key.clone());
+            return None;
+        }
+        let service = self.services.get(key)?;
         let namespace_labels = labels_of(&self.namespaces, key);
         let no_config = Config::default();
         let in_force =
             InForce { config: self.loader.config().unwrap_or(&no_config), partial: self.loader.is_partial() };
+        let shown = if service.wanted || !self.ipam.held(key).is_empty() { service.ingress_ips() } else { vec![] };
         let (before, given_up) = (self.ipam.held(key).to_vec(), self.ipam.given_up());
         let mut outcome = converge(key, service, in_force, namespace_labels, &mut self.ipam);
         let wants_more = match (&outcome.verdict, &outcome.ingress) {
@@ -288,14 +328,19 @@ impl Model {
         if let Some(ips) = &outcome.ingress {
             outcome.node = self.place(key, ips, &before);
         }
+        let stays = outcome.ingress.clone();
         let write = self.write(key, outcome, now);
+        let leaving = match (&write, stays) {
+            (Some(_), Some(stays)) => shown.into_iter().filter(|ip| !stays.contains(ip)).collect(),
+            _ => vec![],
+        };
+        self.ipam.set_leaving(key, &leaving);
+        self.waiting.remove(key);
+        if self.ipam.given_up() != given_up {
+            self.wake(); // the others: what it gave up itself it has just looked at
+        }
         if wants_more {
             self.waiting.insert(key.clone());
-        } else {
-            self.waiting.remove(key);
-        }
-        if self.ipam.given_up() != given_up && !before.is_empty() {
-            self.wake();
         }
         if before != self.ipam.held(key) {
             self.report_soon(now.instant);
@@ -323,6 +368,7 @@ impl Model {
         self.unplaced.remove(key);
         self.unsaid.remove(key);
         self.contests.forget(key);
+        self.let_go(key, now);
         if !self.ipam.release(key).is_empty() {
             self.wake();
             self.report_soon(now);
@@ -339,7 +385,9 @@ impl Model {
     /// is adopted before anybody's turn comes.
     fn queue_all(&mut self) {
         let keys: Vec<ServiceKey> = self.services.entries().keys().cloned().collect();
-        keys.iter().for_each(|key| self.readopt(key));
+        for key in &keys {
+            self.readopt(key);
+        }
         keys.iter().for_each(|key| self.queue.push(key));
     }
 
@@ -378,6 +426,7 @@ impl Model {
         }
         let loaded = self.loader.load(&self.resources());
         if loaded.config_changed {
+            self.edits.edited(now);
             self.queue_all();
         }
         self.report_soon(now);

@@ -21,6 +21,8 @@ pub(crate) struct Holders {
     /// The same addresses as numbers, run-length encoded: its gaps are the free addresses.
     used_v4: RangeInclusiveSet<u128>,
     used_v6: RangeInclusiveSet<u128>,
+    /// What Services have given up and their statuses still show.
+    leaving: HashMap<ServiceKey, Vec<IpAddr>>,
     /// How often somebody gave up an address, or came to hold it on other terms.
     given_up: u64,
 }
@@ -29,6 +31,8 @@ pub(crate) struct Holders {
 struct Claim {
     sharing: Option<Sharing>,
     ports: BTreeSet<Port>,
+    /// Given up, and still seen: nobody comes to hold the address who is not seen with it too.
+    leaving: bool,
 }
 
 /// Those who hold one address, in the order of their names. Nearly always it is one: a map takes a kilobyte for that.
@@ -55,8 +59,14 @@ impl Claims {
         self.find(service).ok().map(|at| self.0.remove(at).1)
     }
 
+    /// Those beside whom the Service would hold the address.
     fn others<'a>(&'a self, service: &'a ServiceKey) -> impl Iterator<Item = &'a (ServiceKey, Claim)> {
-        self.0.iter().filter(move |(key, _)| key != service)
+        let seen = self.find(service).is_ok();
+        self.0.iter().filter(move |(key, claim)| key != service && !(seen && claim.leaving))
+    }
+
+    fn holders(&self) -> impl Iterator<Item = &ServiceKey> {
+        self.0.iter().filter(|(_, claim)| !claim.leaving).map(|(key, _)| key)
     }
 }
 
@@ -71,7 +81,7 @@ impl Holders {
     }
 
     pub(crate) fn of(&self, ip: IpAddr) -> impl Iterator<Item = &ServiceKey> {
-        self.by_ip.get(&ip).into_iter().flat_map(|claims| claims.0.iter().map(|(key, _)| key))
+        self.by_ip.get(&ip).into_iter().flat_map(Claims::holders)
     }
 
     /// How many addresses of the range are held from the pool.
@@ -146,8 +156,11 @@ impl Holders {
             return;
         }
         self.release(request.service);
+        let leaves = self.leaving.get(request.service).map_or(&[][..], Vec::as_slice);
+        let stays_away: Vec<IpAddr> = leaves.iter().filter(|ip| !ips.contains(ip)).copied().collect();
+        self.set_leaving(request.service, &stays_away);
         for ip in ips {
-            let claim = Claim { sharing: request.sharing.cloned(), ports: request.ports.clone() };
+            let claim = Claim { sharing: request.sharing.cloned(), ports: request.ports.clone(), leaving: false };
             self.by_ip.entry(*ip).or_default().add(request.service, claim);
             if let Some(sharing) = request.sharing {
                 self.by_sharing.entry(sharing.clone()).or_default().insert(*ip);
@@ -169,6 +182,44 @@ impl Holders {
             })
     }
 
+    /// The Service has given up exactly these and is still seen with them.
+    pub(crate) fn set_leaving(&mut self, service: &ServiceKey, ips: &[IpAddr]) {
+        let before = self.leaving.remove(service).unwrap_or_default();
+        for ip in before.iter().filter(|ip| !ips.contains(ip)) {
+            self.drop_claim(*ip, service);
+            self.given_up += 1;
+        }
+        for ip in ips.iter().filter(|ip| !before.contains(ip)) {
+            let claim = Claim { sharing: None, ports: BTreeSet::new(), leaving: true };
+            self.by_ip.entry(*ip).or_default().add(service, claim);
+            self.used(*ip).insert(bits(*ip)..=bits(*ip));
+        }
+        if !ips.is_empty() {
+            self.leaving.insert(service.clone(), ips.to_vec());
+        }
+    }
+
+    /// Removes what the Service has of the address; where it was the last, the address is free.
+    fn drop_claim(&mut self, ip: IpAddr, service: &ServiceKey) {
+        let Some(claims) = self.by_ip.get_mut(&ip) else { return };
+        let sharing = claims.remove(service).and_then(|claim| claim.sharing);
+        let (free, held) = (claims.0.is_empty(), claims.holders().next().is_some());
+        if free {
+            self.by_ip.remove(&ip);
+            self.used(ip).remove(bits(ip)..=bits(ip));
+        }
+        // Sharers have one condition in common, so it lives as long as one of them.
+        if let Some(sharing) = sharing
+            && !held
+            && let Some(shared) = self.by_sharing.get_mut(&sharing)
+        {
+            shared.remove(&ip);
+            if shared.is_empty() {
+                self.by_sharing.remove(&sharing);
+            }
+        }
+    }
+
     pub(crate) fn given_up(&self) -> u64 {
         self.given_up
     }
@@ -181,23 +232,7 @@ impl Holders {
         }
         self.given_up += u64::from(!ips.is_empty());
         for ip in &ips {
-            let Some(claims) = self.by_ip.get_mut(ip) else { continue };
-            let sharing = claims.remove(service).and_then(|claim| claim.sharing);
-            // Sharers have one condition in common, so it lives as long as one of them.
-            let last = claims.0.is_empty();
-            if last {
-                self.by_ip.remove(ip);
-                self.used(*ip).remove(bits(*ip)..=bits(*ip));
-            }
-            if let Some(sharing) = sharing
-                && last
-                && let Some(shared) = self.by_sharing.get_mut(&sharing)
-            {
-                shared.remove(ip);
-                if shared.is_empty() {
-                    self.by_sharing.remove(&sharing);
-                }
-            }
+            self.drop_claim(*ip, service);
         }
         ips
     }

@@ -116,6 +116,12 @@ impl Ipam {
         self.holders.release(service)
     }
 
+    /// The Service has given back exactly these, and its status still shows them: nobody else is given them before that has
+    /// ended, which the next call says. What another Service holds is not touched.
+    pub fn set_leaving(&mut self, service: &ServiceKey, ips: &[IpAddr]) {
+        self.holders.set_leaving(service, ips);
+    }
+
     /// What the Service holds, IPv4 first; empty when nothing.
     pub fn held(&self, service: &ServiceKey) -> &[IpAddr] {
         self.holders.held(service)

@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use landfall_api::{IPAddressPool, L2Advertisement};
 use landfall_config::{Labels, Loader, Problem, Resources};
+use landfall_runtime::settling::Settling;
 use landfall_runtime::table::Table;
 use landfall_runtime::watch::Change;
 
@@ -119,6 +120,8 @@ pub struct Model {
     eligible: BTreeSet<String>,
     verdicts: BTreeMap<ServiceKey, Verdict>,
     dirty: Dirty,
+    /// Edits of the configuration.
+    edits: Settling,
 }
 
 /// What must be decided anew.
@@ -126,7 +129,17 @@ pub struct Model {
 struct Dirty {
     all: bool,
     config: bool,
+    /// An object of the configuration that was there is another one now, or gone.
+    edited: bool,
     services: BTreeSet<ServiceKey>,
+}
+
+impl Dirty {
+    /// Objects of the configuration have changed; `replaced` are those before.
+    fn configured<T>(&mut self, replaced: &[(String, Option<T>)]) {
+        self.config |= !replaced.is_empty();
+        self.edited |= replaced.iter().any(|(_, before)| before.is_some());
+    }
 }
 
 /// What a round of decisions changed.
@@ -159,7 +172,8 @@ impl Model {
             standing: Standing::default(),
             eligible: BTreeSet::new(),
             verdicts: BTreeMap::new(),
-            dirty: Dirty { all: true, config: true, services: BTreeSet::new() },
+            dirty: Dirty { all: true, config: true, ..Dirty::default() },
+            edits: Settling::default(),
         }
     }
 
@@ -193,8 +207,8 @@ impl Model {
             Event::Speaker(change) => {
                 self.speakers.apply(change);
             }
-            Event::Pool(change) => self.dirty.config |= !self.pools.apply(change).is_empty(),
-            Event::Advertisement(change) => self.dirty.config |= !self.advertisements.apply(change).is_empty(),
+            Event::Pool(change) => self.dirty.configured(&self.pools.apply(change)),
+            Event::Advertisement(change) => self.dirty.configured(&self.advertisements.apply(change)),
         }
     }
 
@@ -230,9 +244,15 @@ impl Model {
         if !self.is_complete() {
             return None;
         }
-        let problems_changed = self.load_config();
-        let again_at = self.find_eligible(now);
-        let dirty = std::mem::take(&mut self.dirty);
+        // What is new takes effect at once. An edit may be the first of several that mean one thing.
+        if std::mem::take(&mut self.dirty.edited) {
+            self.edits.edited(now);
+        }
+        let edits = self.edits.until().filter(|until| now < *until && self.dirty.config);
+        let problems_changed = edits.is_none() && self.load_config();
+        let again_at = self.find_eligible(now).into_iter().chain(edits).min();
+        let dirty = Dirty { config: self.dirty.config, ..std::mem::take(&mut self.dirty) };
+        self.dirty.config = dirty.config;
         let touched: BTreeSet<ServiceKey> = match dirty.all {
             true => self.services.entries().keys().chain(self.verdicts.keys()).cloned().collect(),
             false => dirty.services,

@@ -65,7 +65,8 @@ impl Model {
         match &node {
             Some(node) => {
                 // Two that were placed apart hold one address now: whoever is elsewhere follows.
-                for holder in companions.iter().filter(|holder| self.placements.of(holder).is_some_and(|at| at != node)) {
+                for holder in companions.iter().filter(|holder| self.placements.of(holder).is_some_and(|at| at != node))
+                {
                     self.queue.wake(holder);
                 }
                 self.placements.set(key, first, node);

@@ -74,6 +74,15 @@ fn model_of(node: &str) -> Model {
     model
 }
 
+/// Decides now, and where an edit is waited for, again after that.
+fn decide_settled(model: &mut Model) -> Decided {
+    let decided = model.decide(Instant::now()).expect("all lists are complete");
+    match decided.again_at {
+        Some(at) => model.decide(at).expect("all lists are complete"),
+        None => decided,
+    }
+}
+
 fn announces(model: &Model, name: &str) -> bool {
     matches!(model.verdicts().get(&key(name)), Some(Verdict::Announce { .. }))
 }
@@ -138,7 +147,7 @@ fn a_change_decides_only_the_services_it_touches() {
     ] {
         let said = format!("{event:?}");
         model.apply(event);
-        assert_eq!(model.decide(Instant::now()).unwrap().changed, changed, "{said}");
+        assert_eq!(decide_settled(&mut model).changed, changed, "{said}");
     }
     assert_eq!(reason(&model, "web"), Reason::NoMatchingAdvertisement);
 }
@@ -204,7 +213,7 @@ fn a_restart_of_the_owners_speaker_moves_nothing_and_its_end_does_after_the_grac
 fn a_mistake_in_the_configuration_leaves_the_last_good_one_in_force() {
     let mut model = model_of("n1");
     model.apply(Event::Pool(Applied(pool(&["172.30.0.219-172.30.0.200"]))));
-    let decided = model.decide(Instant::now()).unwrap();
+    let decided = decide_settled(&mut model);
     assert_eq!((decided.changed, decided.problems_changed), (vec![], true));
     assert!(announces(&model, "web"));
     let problem = model.problems()[0].to_string();
@@ -214,7 +223,27 @@ fn a_mistake_in_the_configuration_leaves_the_last_good_one_in_force() {
     );
 
     model.apply(Event::Pool(Applied(pool(&["10.0.0.0/24"]))));
-    let decided = model.decide(Instant::now()).unwrap();
+    let decided = decide_settled(&mut model);
     assert_eq!((decided.changed, decided.problems_changed), (vec![key("web")], true));
     assert_eq!(reason(&model, "web"), Reason::IpNotAllowed);
+}
+
+#[test]
+fn a_pool_that_is_split_object_by_object_is_announced_all_the_time_and_a_new_one_at_once() {
+    let start = Instant::now();
+    let at = |ms| start + Duration::from_millis(ms);
+    let mut model = model_of("n1");
+    model.apply(Event::Pool(Applied(pool(&["172.30.0.210-172.30.0.219"]))));
+    let decided = model.decide(start).unwrap();
+    assert_eq!((decided.changed, decided.again_at), (vec![], Some(at(300))));
+    let (_, other_half) = pool(&["172.30.0.200-172.30.0.209"]);
+    model.apply(Event::Pool(Applied(("other".into(), other_half.clone()))));
+    assert_eq!(model.decide(at(100)).unwrap().changed, []);
+    assert_eq!(model.decide(at(300)).unwrap(), Decided::default(), "both halves are in force");
+    model.apply(Event::Pool(Deleted(("other".into(), None))));
+    assert_eq!(model.decide(at(1_000)).unwrap().changed, []);
+    assert_eq!(model.decide(at(1_300)).unwrap().changed, [key("web")], "nothing has come in its place");
+    model.apply(Event::Pool(Applied(("other".into(), other_half))));
+    assert_eq!(model.decide(at(1_400)).unwrap().changed, [key("web")]);
+    assert!(announces(&model, "web"));
 }

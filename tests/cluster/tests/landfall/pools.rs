@@ -77,8 +77,9 @@ fn wait_for_pools(scene: &Scene, held: &BTreeMap<String, IpAddr>, pool_of: impl 
     Ok(())
 }
 
-/// Two pools may not overlap, so the webhook refuses the second. Where nobody is asked, the mistake is held back, and what
-/// was in force stays so, until the first is out of the way: so an address never is without a pool.
+/// What one `kubectl apply` changes is taken together. Two pools may not overlap, so the webhook refuses a second name for what
+/// the first has. Where nobody is asked, the mistake is held back, and what was in force stays so, until the first is out
+/// of the way: so an address never is without a pool.
 #[test]
 fn an_address_stays_when_its_pool_is_split_renamed_or_handed_over_and_the_annotation_follows() -> Result<()> {
     with_landfall("split", |scene| {
@@ -94,6 +95,10 @@ fn an_address_stays_when_its_pool_is_split_renamed_or_handed_over_and_the_annota
         let watch = Watch::services(scene)?;
         watch.history_until_now(scene)?;
 
+        scene.apply(&[pool("split", &["172.30.0.216/30"]), pool("split-upper", &["172.30.0.220/30"])])?;
+        let split = |last| if last < 220 { "split" } else { "split-upper" };
+        wait_for_pools(scene, &held, split).context("after the split")?;
+
         install::without_webhooks(&scene.lab, || {
             let overlapping = |name: &str, addresses: &[&str]| {
                 eventually("overlapping pool that nobody is asked about", || {
@@ -101,21 +106,16 @@ fn an_address_stays_when_its_pool_is_split_renamed_or_handed_over_and_the_annota
                 })?;
                 scene.accepted("ipaddresspool", name, "Invalid")
             };
-            overlapping("split-upper", &["172.30.0.220/30"])?;
-            scene.apply(&[pool("split", &["172.30.0.216/30"])])?;
-            let split = |last| if last < 220 { "split" } else { "split-upper" };
-            wait_for_pools(scene, &held, split).context("after the split")?;
-
             overlapping("split-renamed", &["172.30.0.220/30"])?;
             delete_pool(scene, "split-upper")?;
             let renamed = |last| if last < 220 { "split" } else { "split-renamed" };
-            wait_for_pools(scene, &held, renamed).context("after the upper half has another name")?;
-
-            overlapping("split-renamed", &["172.30.0.220/30", "172.30.0.218/31"])?;
-            scene.apply(&[pool("split", &["172.30.0.216/31"])])?;
-            let handed_over = |last| if last < 218 { "split" } else { "split-renamed" };
-            wait_for_pools(scene, &held, handed_over).context("after two addresses were handed over")
+            wait_for_pools(scene, &held, renamed).context("after the upper half has another name")
         })?;
+
+        let more = pool("split-renamed", &["172.30.0.220/30", "172.30.0.218/31"]);
+        scene.apply(&[pool("split", &["172.30.0.216/31"]), more])?;
+        let handed_over = |last| if last < 218 { "split" } else { "split-renamed" };
+        wait_for_pools(scene, &held, handed_over).context("after two addresses were handed over")?;
         scene.wait_for_counters("split", [2, 0, 0, 0])?;
         scene.wait_for_counters("split-renamed", [6, 0, 0, 0])?;
         for name in ["split", "split-renamed"] {

@@ -209,7 +209,10 @@ impl Cluster {
 
     /// Takes the next write that the model wants to make, without making it.
     pub(super) fn next(&mut self) -> Option<Write> {
-        self.model.next(Now { instant: self.now, wall: Timestamp::UNIX_EPOCH })
+        let keys = self.services.values().map(|service| read(service).0);
+        let before = keys.map(|key| (key.clone(), self.model.ipam.held(&key).to_vec())).collect();
+        let write = self.model.next(Now { instant: self.now, wall: Timestamp::UNIX_EPOCH });
+        write.inspect(|write| self.nobody_else_is_seen_with_what_is_given(write, &before))
     }
 
     /// The API server does or refuses a write, and the model hears of it.
@@ -267,6 +270,23 @@ impl Cluster {
         }
         let read = read(service);
         self.event(Event::Service(Change::Applied(read)));
+    }
+
+    /// Who is seen with an address when it comes to be another's in the books holds it too.
+    fn nobody_else_is_seen_with_what_is_given(&self, write: &Write, before: &BTreeMap<ServiceKey, Vec<IpAddr>>) {
+        let Target::Service(key) = &write.target else { return };
+        let had = self.services.get(&short(key)).map_or(vec![], |service| {
+            let status = read(service).1.map_or(vec![], |service| service.ingress_ips());
+            [&status[..], &before[key]].concat()
+        });
+        for ip in self.model.ipam.held(key).iter().filter(|ip| !had.contains(ip)) {
+            for (other, _) in before.iter().filter(|(other, _)| *other != key) {
+                let seen = self.addresses(&short(other)).contains(&ip.to_string().as_str());
+                let ours = self.services[&short(other)]["spec"]["type"] == "LoadBalancer";
+                let holds = self.model.ipam.held(other).contains(ip);
+                assert!(holds || !seen || !ours, "{key} is given {ip}, and {other} is still seen with it");
+            }
+        }
     }
 
     pub(super) fn settled(&mut self) -> &mut Self {

@@ -310,7 +310,9 @@ impl Run {
         for (name, had) in &before {
             let kept = !had.is_empty() && !self.decided.contains(name) && self.may_have(name, had);
             let Some(has) = now.get(name).filter(|_| kept) else { continue };
-            let undisputed = before.iter().all(|(other, theirs)| {
+            // Who comes to share an address by a decision that is under way holds it, and whoever changes then loses.
+            let joining = now.iter().filter(|(other, _)| self.decided.contains(*other));
+            let undisputed = before.iter().chain(joining).all(|(other, theirs)| {
                 other == name || !theirs.iter().any(|ip| had.contains(ip)) || self.may_share(name, other)
             });
             assert!(!undisputed || had.iter().all(|ip| has.contains(ip)), "{name} had {had:?} and has {has:?}");

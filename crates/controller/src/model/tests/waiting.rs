@@ -293,3 +293,42 @@ fn an_answer_that_comes_after_the_watch_does_not_hide_what_the_watch_has_shown()
     // With another version the API server would refuse it for ever.
     assert_eq!(next.patch["metadata"]["resourceVersion"], cluster.services["a"]["metadata"]["resourceVersion"]);
 }
+
+#[test]
+fn what_is_given_up_is_given_to_the_next_when_the_first_is_not_seen_with_it_any_more() {
+    let mut cluster = one_address();
+    cluster.apply("a", json!({})).settle();
+    cluster.apply("b", json!({})).settle();
+    cluster.apply("a", annotation("metallb.io/address-pool", "another"));
+    let mut writes: Vec<Write> = std::iter::from_fn(|| cluster.next()).collect();
+    writes.retain(|write| matches!(write.target, Target::Service(_)));
+    let [gives_up] = &writes[..] else { panic!("b waits for the end of a's write: {writes:?}") };
+    cluster.down = true;
+    cluster.finish(gives_up);
+    cluster.settle();
+    assert_eq!(cluster.addresses("a"), ["10.0.0.0"], "the write failed, and it is still seen with it");
+    assert!(cluster.addresses("b").is_empty());
+    cluster.down = false;
+    cluster.settle();
+    assert_eq!((cluster.shows("a").as_str(), cluster.shows("b").as_str()), ("UnknownPool", "10.0.0.0"));
+}
+
+#[test]
+fn a_pool_that_is_split_object_by_object_takes_no_address_away() {
+    let mut cluster = Cluster::with(&[("p", addresses(&["10.0.0.0/31"]))]);
+    cluster.apply("a", json!({})).apply("b", json!({})).settle();
+    cluster.pool("p", addresses(&["10.0.0.0/32"]));
+    let services_are_left_alone = |cluster: &mut Cluster| {
+        while let Some(write) = cluster.next() {
+            assert!(!matches!(write.target, Target::Service(_)), "{write:?}");
+            cluster.finish(&write);
+        }
+    };
+    services_are_left_alone(&mut cluster);
+    cluster.now += Duration::from_millis(250);
+    services_are_left_alone(&mut cluster);
+    cluster.pool("q", addresses(&["10.0.0.1/32"])).settle();
+    assert_eq!((cluster.shows("a").as_str(), cluster.shows("b").as_str()), ("10.0.0.0", "10.0.0.1"));
+    assert!(!cluster.said.iter().any(|event| event.starts_with("ClearAssignment")), "{:?}", cluster.said);
+    assert_eq!(cluster.delete_pool("q").settled().shows("b"), "NoAddressAvailable", "when nothing comes in its place");
+}
