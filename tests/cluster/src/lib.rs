@@ -6,9 +6,11 @@
 //! - [`service`]: what was a Service given, and who answers for it, in the words of the API?
 //! - [`watch`]: what had each Service, from one moment to the next?
 //! - [`wire`]: who answers on the client's segment?
+//! - [`api`]: how is the API asked many times a second?
 //! - [`audit`]: what did Landfall write to the API?
 //! - [`diagnosis`]: what does a person need when a test fails?
 
+pub mod api;
 pub mod audit;
 pub mod diagnosis;
 pub mod install;

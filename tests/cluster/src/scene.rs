@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use crate::service::Service;
 use crate::{diagnosis, eventually, install, manifests};
 
-/// On every namespace that a test makes.
-const LABEL: &str = "landfall-test";
+/// On every namespace that a test makes, and on every Node.
+pub const LABEL: &str = "landfall-test";
 /// A connection within the lab takes less than a millisecond.
 const TIMEOUT: Duration = Duration::from_secs(1);
 /// Every kind that users write; what tests leave behind of them would serve the next test.

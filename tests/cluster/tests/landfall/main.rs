@@ -18,5 +18,6 @@ mod pool_under_load;
 mod pools;
 mod replacement;
 mod restarts;
+mod sequences;
 mod sharing;
 mod watches;

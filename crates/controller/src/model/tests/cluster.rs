@@ -1,6 +1,7 @@
 //! The cluster that the model lives in: what it writes comes back through the watches.
 
 use super::super::*;
+use landfall_sequences::view::View;
 use serde_json::json;
 
 pub(super) struct Cluster {
@@ -130,8 +131,19 @@ impl Cluster {
         self
     }
 
-    pub(super) fn nodes(&self) -> &BTreeMap<String, Node> {
-        &self.nodes
+    /// The cluster as anybody sees it through the API.
+    pub(super) fn view(&self) -> View {
+        let key = |service: &Value| {
+            let part = |field: &str| service["metadata"][field].as_str().expect("text").to_owned();
+            format!("{}/{}", part("namespace"), part("name"))
+        };
+        let namespace = |(name, labels): (&String, &Labels)| (name.clone(), json!({"metadata": {"labels": labels}}));
+        View {
+            services: self.services.values().map(|service| (key(service), service.clone())).collect(),
+            pools: self.pools.clone(),
+            namespaces: self.namespaces.iter().map(namespace).collect(),
+            nodes: self.nodes.keys().cloned().collect(),
+        }
     }
 
     pub(super) fn delete_node(&mut self, name: &str) -> &mut Self {

@@ -113,6 +113,19 @@ fn services_that_share_an_address_are_placed_together() {
 }
 
 #[test]
+fn two_that_were_placed_apart_are_placed_together_once_they_come_to_share_an_address() {
+    let mut cluster = Cluster::with(&[("p", addresses(&["172.30.0.200/31", "fd00:30::200/128"]))]);
+    cluster.advertise("all", json!({})).node("n1", &[]).node("n2", &[]);
+    cluster.apply("a", json!({})).apply("b", json!({})).settle();
+    assert_ne!(cluster.placed("a"), cluster.placed("b"));
+    // The one goes over to the only IPv6 address, and the other takes it as its second.
+    cluster.apply("a", json!({"spec": {"clusterIPs": ["fd96::9"]}})).apply("a", shared("k", 80));
+    cluster.apply("b", dual("PreferDualStack")).apply("b", shared("k", 81)).settle();
+    assert_eq!(cluster.addresses("a"), cluster.addresses("b")[1..]);
+    assert_eq!(cluster.placed("a"), cluster.placed("b"));
+}
+
+#[test]
 fn a_service_that_metallb_served_is_placed_where_metallb_had_it() {
     let mut cluster = three_nodes();
     for ip in ["172.30.0.200", "172.30.0.201", "172.30.0.202", "172.30.0.203"] {
