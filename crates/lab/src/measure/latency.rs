@@ -7,9 +7,10 @@ use kube::api::PostParams;
 
 use super::addresses::Addresses;
 use super::bench::{Bench, LABEL};
-use super::say;
+use super::installed::Part;
 use super::services::{many, service};
 use super::statistics::{Report, Summary};
+use super::{memory, say};
 
 /// An implementation that gives no address for so long gives none.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -30,7 +31,14 @@ pub(super) struct Latency {
     /// How many Services are timed.
     #[arg(long, default_value_t = 50, value_parser = super::at_least_one)]
     runs: usize,
+    /// Read the resident memory of speakers and controllers as well, at the end: making thousands of Services twice takes
+    /// long.
+    #[arg(long)]
+    memory: bool,
 }
+
+/// How often each process is looked at for its memory.
+const SAMPLES: usize = 5;
 
 impl Latency {
     pub(super) async fn run(&self, bench: &Bench) -> Result<Report> {
@@ -58,12 +66,18 @@ impl Latency {
             bench.delete_services(GROUP).await?;
             tokio::time::sleep(PAUSE).await;
         }
+        let mut figures = vec![
+            Summary::of("time_to_address_ms", "ms", &from_answer)?,
+            Summary::of("create_to_address_ms", "ms", &from_request)?,
+        ];
+        if self.memory {
+            let (speakers, controllers) =
+                (bench.installed.pods(Part::Speaker).await?, bench.installed.pods(Part::Controller).await?);
+            figures.extend(memory::resident(bench, &speakers, &controllers, SAMPLES).await?);
+        }
         Ok(Report {
             title: format!("latency of {}, {} Services exist", bench.installed.place(), self.existing),
-            figures: vec![
-                Summary::of("time_to_address_ms", "ms", &from_answer)?,
-                Summary::of("create_to_address_ms", "ms", &from_request)?,
-            ],
+            figures,
             method: vec![
                 "From the answer to the creation (create_to_address_ms: from before its request) until a watch shows the \
                  ingress."

@@ -66,23 +66,11 @@ impl Memory {
                 (octets as f64 / 1e6, format!("as the container runtime tells Kubernetes, of {}", names.join(" and ")))
             }
         };
-        say(&format!("idle for {} s, then {} samples {} s apart", IDLE.as_secs(), self.samples, INTERVAL.as_secs()));
-        tokio::time::sleep(IDLE).await;
-        let (mut controller_mb, mut speaker_mb) = (Vec::new(), Vec::new());
-        for sample in 0..self.samples {
-            if sample > 0 {
-                tokio::time::sleep(INTERVAL).await;
-            }
-            controller_mb.extend(sizes(bench, &controllers).await?);
-            speaker_mb.extend(sizes(bench, &speakers).await?);
-        }
+        let mut figures = resident(bench, &speakers, &controllers, self.samples).await?;
+        figures.push(Summary::of("image_mb", "MB", &[image_mb])?);
         Ok(Report {
             title: format!("memory of {}, idle, {} Services made for it", bench.installed.place(), self.existing),
-            figures: vec![
-                Summary::of("speaker_rss_mb", "MB", &speaker_mb)?,
-                Summary::of("controller_rss_mb", "MB", &controller_mb)?,
-                Summary::of("image_mb", "MB", &[image_mb])?,
-            ],
+            figures,
             method: vec![
                 format!(
                     "VmRSS of the processes in {} speaker and {} controller Pods, {} samples each, {} s after they were ready.",
@@ -95,6 +83,26 @@ impl Memory {
             ],
         })
     }
+}
+
+/// What the speakers and controllers hold when they have been idle for a while.
+pub(super) async fn resident(
+    bench: &Bench,
+    speakers: &[Pod],
+    controllers: &[Pod],
+    samples: usize,
+) -> Result<Vec<Summary>> {
+    say(&format!("idle for {} s, then {samples} samples {} s apart", IDLE.as_secs(), INTERVAL.as_secs()));
+    tokio::time::sleep(IDLE).await;
+    let (mut controller_mb, mut speaker_mb) = (Vec::new(), Vec::new());
+    for sample in 0..samples {
+        if sample > 0 {
+            tokio::time::sleep(INTERVAL).await;
+        }
+        controller_mb.extend(sizes(bench, controllers).await?);
+        speaker_mb.extend(sizes(bench, speakers).await?);
+    }
+    Ok(vec![Summary::of("speaker_rss_mb", "MB", &speaker_mb)?, Summary::of("controller_rss_mb", "MB", &controller_mb)?])
 }
 
 /// One value for each Pod.
