@@ -177,7 +177,7 @@ pub fn run() -> Result<ExitCode> {
         Verb::Logs(Logs { component, lines, follow }) => lab.print_logs(component.as_deref(), lines, follow)?,
         Verb::Fault(Break { node, fault }) => lab.fault(&node, fault)?,
         Verb::Heal(Mend { node }) => lab.heal(&node)?,
-        Verb::Measure(measure) => measure::run(&lab, &measure)?,
+        Verb::Measure(measure) => return measure::run(&lab, &measure),
         Verb::Generate(Generate { check }) => {
             generate::generate(&repository::root()?, &tools::ensure_helm()?, check)?;
         }

@@ -52,7 +52,8 @@ fn start_etcd(cp: &Machine) -> Result<()> {
     cp.start("etcd", &arguments(&flags))
 }
 
-fn start_api_server(cp: &Machine) -> Result<()> {
+/// Also for a control plane that has lost its API server.
+pub(crate) fn start_api_server(cp: &Machine) -> Result<()> {
     let file = |name: &str| format!("{CONFIG_INSIDE}/{name}");
     let flags = [
         ("etcd-servers", ETCD),

@@ -11,7 +11,7 @@ use crate::lab::Lab;
 use crate::machine::Machine;
 use crate::processes::Process;
 use crate::steps::{Note, wait_for};
-use crate::{cgroups, network, node};
+use crate::{cgroups, containers, control_plane, network, node};
 
 /// A mended node is Ready within seconds; one that boots has its Pods' network to make first.
 const HEAL_TIMEOUT: Duration = Duration::from_secs(180);
@@ -25,6 +25,10 @@ pub enum Fault {
     CablePull,
     /// The speaker's process is killed; the kubelet starts it again.
     KillSpeaker,
+    /// As kill-speaker, and the node starts no container until it is healed, as with a slow disk or registry.
+    KeepSpeakerAway,
+    /// The speaker's process stands still (SIGSTOP); all else on the node goes on.
+    FreezeSpeaker,
     /// Every process of the node stands still (SIGSTOP), Pods included; its kernel goes on answering and forwarding.
     Freeze,
 }
@@ -39,10 +43,13 @@ impl Lab {
         match fault {
             Fault::PowerOff => self.power_off(&machine),
             Fault::CablePull => self.switch_port(node, 0, "down"),
-            Fault::KillSpeaker => {
-                let speaker = machine.process("speaker").with_context(|| format!("no speaker runs on {node}"))?;
-                send(speaker.pid, Signal::SIGKILL)
+            Fault::KillSpeaker => send(self.pid_of(node, "speaker")?, Signal::SIGKILL),
+            Fault::KeepSpeakerAway => {
+                let speaker = self.pid_of(node, "speaker")?;
+                containers::hold(&machine)?;
+                send(speaker, Signal::SIGKILL)
             }
+            Fault::FreezeSpeaker => send(self.pid_of(node, "speaker")?, Signal::SIGSTOP),
             Fault::Freeze => freeze(&machine),
         }
     }
@@ -59,6 +66,7 @@ impl Lab {
         }
         let frozen: Vec<_> = machine.processes().into_iter().filter(Process::is_stopped).collect();
         frozen.iter().try_for_each(|process| send(process.pid, Signal::SIGCONT))?;
+        containers::release(&machine)?;
         for segment in 0..2 {
             self.switch_port(node, segment, "up")?;
         }
@@ -69,6 +77,20 @@ impl Lab {
             })?;
         }
         self.wait_until_ready(&[node.to_owned()], &Note::default(), HEAL_TIMEOUT)
+    }
+
+    /// Ends the API server, at once; the other programs of the control plane go on without it.
+    pub fn stop_api_server(&self) -> Result<()> {
+        self.machine("cp")?.process("kube-apiserver").map_or(Ok(()), |process| send(process.pid, Signal::SIGKILL))
+    }
+
+    /// Starts the API server unless it runs, and returns when it answers.
+    pub fn start_api_server(&self) -> Result<()> {
+        let cp = self.machine("cp")?;
+        if cp.process("kube-apiserver").is_none() {
+            control_plane::start_api_server(&cp)?;
+        }
+        self.wait_for_api_server(&Note::default())
     }
 
     /// When the kubelet last renewed its lease, as Kubernetes writes it; empty in a node's first seconds.

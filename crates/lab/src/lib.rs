@@ -4,6 +4,7 @@ pub mod capture;
 mod cgroups;
 pub mod cli;
 pub mod command;
+mod containers;
 pub mod control_plane;
 pub mod demo;
 pub mod down;

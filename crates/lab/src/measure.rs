@@ -1,23 +1,37 @@
 //! `cargo lab measure`: figures of whatever LoadBalancer implementation is installed, seen through the API and on the wire.
 
 mod addresses;
+mod asker;
 mod bench;
 mod burst;
+mod claims;
+mod clients;
 mod damage;
+mod drain;
 mod failover;
+mod freeze;
 mod installed;
 mod latency;
 mod memory;
+mod moves;
 mod pods;
 mod probe;
+mod release;
+mod restart;
+mod scene;
 mod services;
+mod split;
 mod statistics;
 mod wait;
+mod wiretap;
+
+use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::lab::Lab;
+use crate::limits;
 use bench::Bench;
 use installed::Which;
 use statistics::Report;
@@ -27,6 +41,9 @@ use statistics::Report;
 /// It is treated as a stranger: found by the labels of its Pods, configured by metallb.io objects, and judged by what the
 /// API and the wire show. What a measurement makes (in namespace lab-measure) and breaks is removed and mended at its end,
 /// also when it fails or is interrupted; what a killed one left, at the start of the next. Progress goes to standard error.
+///
+/// Where something is promised, the figures are held against it, and the exit code says whether it was kept: 0, or 3 when a
+/// limit was exceeded (1: it could not be measured).
 #[derive(clap::Args)]
 #[command(after_help = "\
 Example, side by side:
@@ -35,6 +52,9 @@ pub(crate) struct Measure {
     /// Print nothing but JSON lines: name, unit, runs, min, median, p95, max.
     #[arg(long, global = true)]
     json: bool,
+    /// Judge nothing: end with 0 whatever the figures are. For other implementations, which promise something else.
+    #[arg(long, global = true)]
+    no_limits: bool,
     #[command(flatten)]
     which: Which,
     #[command(subcommand)]
@@ -47,23 +67,35 @@ enum What {
     Latency(latency::Latency),
     Burst(burst::Burst),
     Failover(failover::Failover),
+    Restart(restart::Restart),
+    Drain(drain::Drain),
+    Split(split::Split),
+    Freeze(freeze::Freeze),
 }
 
-/// Measures, and prints the figures.
+/// The exit code of a measurement whose figures exceed a limit: neither clap's nor that of an error.
+const EXCEEDED: u8 = 3;
+
+/// Measures, and prints the figures; the exit code says whether they kept their limits.
 /// # Errors
 /// There is nothing to measure, or the measurement could not be finished; nothing of it is left behind.
-pub(crate) fn run(lab: &Lab, measure: &Measure) -> Result<()> {
+pub(crate) fn run(lab: &Lab, measure: &Measure) -> Result<ExitCode> {
     lab.state()?;
-    let report = lab.in_netns("cp", || {
+    // The limit is the computer's: it shows in its own namespace only.
+    limits::ensure_neighbours(measure.what.addresses())?;
+    let mut report = lab.in_netns("cp", || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(attend(lab, measure))
     })??;
+    if measure.no_limits {
+        report.forget_limits();
+    }
     if measure.json {
         println!("{}", report.json_lines()?);
     } else {
         print!("{}", report.table());
     }
-    Ok(())
+    Ok(if report.is_kept() { ExitCode::SUCCESS } else { ExitCode::from(EXCEEDED) })
 }
 
 /// Measures, and clears up whatever comes of it.
@@ -89,12 +121,26 @@ fn interrupted() -> Result<Report> {
 }
 
 impl What {
+    /// How many addresses the client talks to at once.
+    fn addresses(&self) -> usize {
+        match self {
+            What::Failover(failover) => failover.addresses,
+            What::Split(split) => split.addresses,
+            What::Memory(_) | What::Latency(_) | What::Burst(_) => 0,
+            What::Restart(_) | What::Drain(_) | What::Freeze(_) => 1,
+        }
+    }
+
     async fn run(&self, bench: &Bench) -> Result<Report> {
         match self {
             What::Memory(memory) => memory.run(bench).await,
             What::Latency(latency) => latency.run(bench).await,
             What::Burst(burst) => burst.run(bench).await,
             What::Failover(failover) => failover.run(bench).await,
+            What::Restart(restart) => restart.run(bench).await,
+            What::Drain(drain) => drain.run(bench).await,
+            What::Split(split) => split.run(bench).await,
+            What::Freeze(freeze) => freeze.run(bench).await,
         }
     }
 }

@@ -9,6 +9,9 @@
 //! | cp     | 172.30.0.2, fd00:30::2         | -                                            |
 //! | n1 ... | 172.30.0.11 ..., fd00:30::a ...| 172.31.0.11 ..., fd00:31::a ...              |
 //! | client | 172.30.0.100, fd00:30::100     | 172.31.0.100, fd00:31::100                   |
+//! | far    | 172.30.0.101, fd00:30::101     | 172.31.0.101, fd00:31::101                   |
+//!
+//! `far` is a second client, which is there only while a measurement splits the network in two ([`split`]).
 
 use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -23,6 +26,8 @@ use crate::netns;
 
 /// Most nodes in one lab: their addresses end before the client's.
 pub const NODES_MAX: usize = 9;
+/// The client of the other half of a split network.
+pub const FAR: &str = "far";
 /// Where the API server listens.
 pub const API_SERVER: &str = "172.30.0.2";
 
@@ -84,6 +89,7 @@ fn cables(place: &str) -> Vec<Cable> {
     match (place, node_index(place)) {
         ("cp", _) => vec![cable(0, 2, 2)],
         ("client", _) => vec![cable(0, 100, 0x100), cable(1, 100, 0x100)],
+        (FAR, _) => vec![cable(0, 101, 0x101), cable(1, 101, 0x101)],
         (_, Some(index)) => (0..2).map(|segment| cable(segment, 10 + index, 9 + u16::from(index))).collect(),
         _ => Vec::new(),
     }
@@ -140,6 +146,40 @@ pub fn unplug(lab: &Lab, place: &str) -> Result<()> {
         command::output(Command::new("ip").args(["netns", "del", &lab.netns(place)]))?;
     }
     Ok(())
+}
+
+/// Makes a second pair of switches and plugs these places into it: they see each other, and nobody else, from now on.
+pub fn split(lab: &Lab, places: &[&str]) -> Result<()> {
+    let mut batch = String::new();
+    for segment in 0..2 {
+        batch += &format!("link add br{segment}-far type bridge\nlink set br{segment}-far up\n");
+    }
+    let ports = |place: &&str| -> String {
+        let to = |segment| format!("link set {} master br{segment}-far\n", port(place, segment));
+        to(0) + &to(1)
+    };
+    batch += &places.iter().map(ports).collect::<String>();
+    ip(lab, "fabric", &batch)
+}
+
+/// Undoes [`split`]: plugs everything into the first pair of switches again. Nothing happens when nothing is split.
+pub fn join(lab: &Lab) -> Result<()> {
+    let mut batch = String::new();
+    for segment in 0..2 {
+        let far = format!("br{segment}-far");
+        let mut list = Command::new("ip");
+        let Ok(text) = command::output(list.args(["-n", &lab.netns("fabric"), "-j", "link", "show", "master", &far]))
+        else {
+            continue;
+        };
+        let links: serde_json::Value = serde_json::from_str(&text)?;
+        for link in links.as_array().into_iter().flatten() {
+            let name = link["ifname"].as_str().context("a link without a name")?;
+            batch += &format!("link set {name} master br{segment}\n");
+        }
+        batch += &format!("link del {far}\n");
+    }
+    ip(lab, "fabric", &batch)
 }
 
 fn routes(place: &str, nodes: usize) -> String {

@@ -117,7 +117,8 @@ impl Lab {
         })
     }
 
-    fn wait_for_api_server(&self, note: &Note) -> Result<()> {
+    /// Returns when the API server answers.
+    pub(crate) fn wait_for_api_server(&self, note: &Note) -> Result<()> {
         let cp = self.machine("cp")?;
         let deadline = Instant::now() + READY_TIMEOUT;
         note.set("waiting for the API server");

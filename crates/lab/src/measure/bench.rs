@@ -38,8 +38,10 @@ pub(super) struct Bench {
     pub(super) lab: Lab,
     pub(super) client: Client,
     pub(super) installed: Installed,
-    /// The node that is broken at the moment.
+    /// What is broken at the moment.
     pub(super) damage: Damage,
+    /// What was changed for the whole measurement.
+    pub(super) setup: Damage,
 }
 
 impl Bench {
@@ -48,7 +50,7 @@ impl Bench {
     pub(super) async fn open(lab: &Lab, which: &Which) -> Result<Bench> {
         let client = connect(lab).await?;
         let installed = Installed::find(&client, which).await?;
-        let bench = Bench { lab: lab.clone(), client, installed, damage: Damage::new(lab) };
+        let bench = Bench { lab: lab.clone(), client, installed, damage: Damage::new(lab), setup: Damage::new(lab) };
         bench.clear().await.context("clear what an earlier measurement left")?;
         bench.installed.ready().await?;
         Ok(bench)
@@ -56,8 +58,10 @@ impl Bench {
 
     /// Mends and removes everything that the measurement broke or made.
     pub(super) async fn close(&self) -> Result<()> {
-        self.damage.mend().await?;
-        self.clear().await
+        // One after the other, and each whatever became of the one before.
+        let mended = self.damage.mend().await;
+        let undone = self.setup.mend().await;
+        mended.and(undone).and(self.clear().await)
     }
 
     async fn clear(&self) -> Result<()> {

@@ -208,6 +208,13 @@ impl Installed {
         Ok(missing)
     }
 
+    /// Lets Kubernetes replace every speaker in its turn, as `kubectl rollout restart` does; does not wait.
+    pub(super) async fn restart_speakers(&self) -> Result<()> {
+        let daemon_sets: Api<DaemonSet> = Api::namespaced(self.client.clone(), &self.namespace);
+        daemon_sets.restart(&self.daemon_set).await?;
+        Ok(())
+    }
+
     fn deployments(&self) -> Api<Deployment> {
         Api::namespaced(self.client.clone(), &self.namespace)
     }

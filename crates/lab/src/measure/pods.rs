@@ -30,7 +30,7 @@ pub(super) fn processes(lab: &Lab, pod: &Pod) -> Result<Vec<Process>> {
 }
 
 /// The ids of its containers that have one, without `containerd://`.
-fn containers(pod: &Pod) -> Vec<String> {
+pub(super) fn containers(pod: &Pod) -> Vec<String> {
     let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
     let ids = statuses.filter_map(|status| status.container_id.as_deref()?.split_once("://"));
     ids.map(|(_, id)| id.to_owned()).filter(|id| !id.is_empty()).collect()

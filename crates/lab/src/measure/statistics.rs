@@ -13,6 +13,20 @@ pub(super) struct Summary {
     median: f64,
     p95: f64,
     max: f64,
+    /// What was promised, when something was.
+    #[serde(flatten)]
+    limits: Limits,
+}
+
+/// What a figure is held against.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+struct Limits {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expected: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    median_limit: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_limit: Option<f64>,
 }
 
 impl Summary {
@@ -27,7 +41,43 @@ impl Summary {
         sorted.sort_by(f64::total_cmp);
         let rank = |percent| rounded(nearest_rank(&sorted, percent));
         let (min, median, p95, max) = (rank(0), rank(50), rank(95), rank(100));
-        Ok(Summary { name, unit, runs: sorted.len(), min, median, p95, max })
+        Ok(Summary { name, unit, runs: sorted.len(), min, median, p95, max, limits: Limits::default() })
+    }
+
+    /// The worst value may be `limit` at most.
+    pub(super) fn at_most(mut self, limit: f64) -> Summary {
+        self.limits.max_limit = Some(limit);
+        self
+    }
+
+    /// The median may be `limit` at most.
+    pub(super) fn median_at_most(mut self, limit: f64) -> Summary {
+        self.limits.median_limit = Some(limit);
+        self
+    }
+
+    /// Every value must be this one.
+    pub(super) fn exactly(mut self, value: f64) -> Summary {
+        self.limits.expected = Some(value);
+        self
+    }
+
+    /// Each limit in words, and whether it was kept.
+    fn verdicts(&self) -> Vec<(bool, String)> {
+        let Limits { expected, median_limit, max_limit } = self.limits;
+        let at_most = |which, have: f64, limit: f64| {
+            let words = format!("{} {which} {} {}, limit {}", self.name, number(have), self.unit, number(limit));
+            (have <= limit, words)
+        };
+        let expected = expected.map(|expected| {
+            let range = format!("{} to {}", number(self.min), number(self.max));
+            let have = if self.min == self.max { number(self.min) } else { range };
+            let words = format!("{} {have} {}, expected {}", self.name, self.unit, number(expected));
+            (self.min == expected && self.max == expected, words)
+        });
+        let median = median_limit.map(|limit| at_most("median", self.median, limit));
+        let worst = max_limit.map(|limit| at_most("worst", self.max, limit));
+        [expected, median, worst].into_iter().flatten().collect()
     }
 }
 
@@ -59,6 +109,20 @@ impl Report {
         Ok(lines?.join("\n"))
     }
 
+    /// Leaves the figures without anything to hold them against.
+    pub(super) fn forget_limits(&mut self) {
+        self.figures.iter_mut().for_each(|figure| figure.limits = Limits::default());
+    }
+
+    /// Whether every figure is within its limits.
+    pub(super) fn is_kept(&self) -> bool {
+        self.verdicts().iter().all(|(kept, _)| *kept)
+    }
+
+    fn verdicts(&self) -> Vec<(bool, String)> {
+        self.figures.iter().flat_map(Summary::verdicts).collect()
+    }
+
     /// An aligned table with a heading, and how the figures were made.
     pub(super) fn table(&self) -> String {
         let head = ["", "unit", "runs", "min", "median", "p95", "max"].map(str::to_owned);
@@ -79,12 +143,16 @@ impl Report {
             });
             text += &format!("  {}\n", cells.collect::<Vec<_>>().join("  ").trim_end());
         }
-        text + &self.method.iter().map(|sentence| format!("  {sentence}\n")).collect::<String>()
+        text += &self.method.iter().map(|sentence| format!("  {sentence}\n")).collect::<String>();
+        for (kept, words) in self.verdicts() {
+            text += &format!("  {}  {words}\n", if kept { "kept    " } else { "EXCEEDED" });
+        }
+        text
     }
 }
 
 fn cells(figure: &Summary) -> [String; 7] {
-    let Summary { name, unit, runs, min, median, p95, max } = figure;
+    let Summary { name, unit, runs, min, median, p95, max, limits: _ } = figure;
     let [min, median, p95, max] = [min, median, p95, max].map(|value| number(*value));
     [(*name).to_owned(), (*unit).to_owned(), runs.to_string(), min, median, p95, max]
 }
@@ -110,7 +178,8 @@ mod tests {
             (to(100), [1.0, 50.0, 95.0, 100.0]),
         ] {
             let runs = values.len();
-            let expected = Summary { name: "x", unit: "s", runs, min, median, p95, max };
+            let limits = Limits::default();
+            let expected = Summary { name: "x", unit: "s", runs, min, median, p95, max, limits };
             assert_eq!(Summary::of("x", "s", &values).unwrap(), expected, "{values:?}");
         }
     }
@@ -139,6 +208,31 @@ mod tests {
                 r#"{"name":"burst_s","unit":"s","runs":1,"min":1234.568,"median":1234.568,"p95":1234.568,"max":1234.568}"#
             )
         );
+    }
+
+    #[test]
+    fn limits_are_kept_up_to_the_limit_itself_and_said() {
+        let of = |values: &[f64]| Summary::of("gap_ms", "ms", values).unwrap();
+        let judged = |figure| Report { title: "t".into(), figures: vec![figure], method: vec![] };
+        for (figure, kept) in [
+            (of(&[1.0, 9.0]), true),
+            (of(&[1.0, 9.0]).at_most(9.0), true),
+            (of(&[1.0, 9.0]).at_most(8.9), false),
+            (of(&[1.0, 2.0, 9.0]).median_at_most(2.0), true),
+            (of(&[1.0, 2.0, 9.0]).median_at_most(1.0), false),
+            (of(&[1.0, 1.0]).exactly(1.0), true),
+            (of(&[0.0, 1.0]).exactly(1.0), false),
+            (of(&[1.0, 2.0]).exactly(1.0), false),
+        ] {
+            assert_eq!(judged(figure.clone()).is_kept(), kept, "{figure:?}");
+        }
+        let report = judged(of(&[1.0, 9.0]).median_at_most(1.0).at_most(8.0));
+        let table = report.table();
+        assert!(table.contains("\n  kept      gap_ms median 1 ms, limit 1\n"), "{table}");
+        assert!(table.ends_with("\n  EXCEEDED  gap_ms worst 9 ms, limit 8\n"), "{table}");
+        let counted = judged(of(&[1.0, 2.0]).exactly(1.0)).table();
+        assert!(counted.ends_with("\n  EXCEEDED  gap_ms 1 to 2 ms, expected 1\n"), "{counted}");
+        assert!(report.json_lines().unwrap().ends_with(r#""max":9.0,"median_limit":1.0,"max_limit":8.0}"#));
     }
 
     #[test]

@@ -1,0 +1,147 @@
+//! `cargo lab measure drain`: the node that answers is asked to give its addresses away, and gets them back.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use super::bench::Bench;
+use super::clients::{Clients, Load, Seen};
+use super::damage::Wound;
+use super::say;
+use super::scene::{Owner, Pods, Scene, Where};
+use super::statistics::{Report, Summary};
+use crate::lab::Lab;
+
+/// On a Node: it is to answer for nothing. Landfall's own.
+const DRAIN: &str = "landfall.io/drain";
+/// A new connection each time.
+const NEW_EVERY: Duration = Duration::from_millis(20);
+/// The clients work this long before and after a change.
+const AROUND: Duration = Duration::from_secs(3);
+/// A drained node's addresses have left it by then.
+const LEAVE_LIMIT: Duration = Duration::from_secs(30);
+/// How often it is looked who answers.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// What clients notice when a node is drained of its addresses, and when it gets them back.
+///
+/// There is one Service, whose Pod is on another node than the one that answers. A client opens a new TCP connection every
+/// 20 ms with one request on it, which has failed when it is not answered within 0.9 s (before TCP would send its first
+/// packet again), and holds others established. The annotation landfall.io/drain: "true" is put on the Node; when another
+/// node answers it is removed; the address returns to its placed node after the hold-down. Each way is to cost no new
+/// connection and one move; how many established connections break is said, and not judged.
+#[derive(clap::Args)]
+#[command(after_help = "Example: cargo lab measure drain --runs 5")]
+pub(super) struct Drain {
+    /// How often.
+    #[arg(long, default_value_t = 20, value_parser = super::at_least_one)]
+    runs: usize,
+    #[command(flatten)]
+    place: Where,
+    /// TCP connections that are held open through the drain, and others through the return.
+    #[arg(long, default_value_t = 20)]
+    connections: usize,
+    /// Seconds in which the address is to return after the annotation is gone: the hold-down (20 s), and what repeated
+    /// drains add to it.
+    #[arg(long, default_value_t = 90, value_name = "SECONDS")]
+    return_limit: u64,
+}
+
+/// One way: there, or back.
+struct Way {
+    seen: Seen,
+    moves: usize,
+    /// Until another node answered alone; `None` when that did not happen in time.
+    took: Option<Duration>,
+}
+
+impl Drain {
+    pub(super) async fn run(&self, bench: &Bench) -> Result<Report> {
+        let scene = Scene::set(bench, self.place, 1, Pods::Elsewhere).await?;
+        let (mut there, mut back) = (Vec::new(), Vec::new());
+        for number in 1..=self.runs {
+            let owner = scene.settle().await?;
+            let node = owner.node.clone();
+            let wound = Wound::Annotation { node: node.clone(), key: DRAIN };
+            let annotate = move |lab: &Lab| {
+                lab.kubectl(&["annotate", "node", &node, &format!("{DRAIN}=true"), "--overwrite"]).map(drop)
+            };
+            let way = async { bench.damage.cause(wound, annotate).await.map(drop) };
+            there.push(self.go(&scene, way, LEAVE_LIMIT, |now| *now != owner.node).await?);
+            let way = async { bench.damage.mend().await };
+            let limit = Duration::from_secs(self.return_limit);
+            back.push(self.go(&scene, way, limit, |now| *now == owner.node).await?);
+            self.tell(number, &owner, &there[number - 1], &back[number - 1]);
+        }
+        let mut figures = Vec::new();
+        for (ways, [failed, moves, broken, took, missing]) in [
+            (&there, ["drain_failed", "drain_moves", "drain_broken", "drain_ms", "drains_without_a_move"]),
+            (&back, ["return_failed", "return_moves", "return_broken", "return_ms", "returns_missing"]),
+        ] {
+            let values = |value: fn(&Way) -> f64| ways.iter().map(value).collect::<Vec<_>>();
+            figures.push(Summary::of(failed, "connections", &values(|way| way.seen.failed.len() as f64))?.exactly(0.0));
+            figures.push(Summary::of(moves, "moves", &values(|way| way.moves as f64))?.exactly(1.0));
+            figures.push(Summary::of(broken, "connections", &values(|way| way.seen.broken.len() as f64))?);
+            let took_ms: Vec<f64> = ways.iter().filter_map(|way| Some(way.took?.as_secs_f64() * 1e3)).collect();
+            figures.push(Summary::of(missing, "runs", &[(ways.len() - took_ms.len()) as f64])?.exactly(0.0));
+            if !took_ms.is_empty() {
+                figures.push(Summary::of(took, "ms", &took_ms)?);
+            }
+        }
+        Ok(Report {
+            title: format!("drain of the node that answers, {}", bench.installed.place()),
+            figures,
+            method: vec![format!(
+                "A new TCP connection every {} ms, {} established ones; failed: not answered within 0.9 s.",
+                NEW_EVERY.as_millis(),
+                self.connections
+            )],
+        })
+    }
+
+    /// Lets clients work, makes the change, waits until the one answerer is as wanted, and a while longer.
+    async fn go(
+        &self,
+        scene: &Scene<'_>,
+        change: impl Future<Output = Result<()>>,
+        limit: Duration,
+        wanted: impl Fn(&String) -> bool,
+    ) -> Result<Way> {
+        let load = Load { established: self.connections, new_every: Some(NEW_EVERY) };
+        let clients = Clients::start(&scene.bench.lab, "client", scene.server(), load).await?;
+        let began = Instant::now();
+        // So that the capture knows who answered before.
+        scene.owners().await?;
+        tokio::time::sleep(AROUND).await;
+        let changed = Instant::now();
+        change.await?;
+        let mut took = None;
+        while took.is_none() && changed.elapsed() < limit {
+            tokio::time::sleep(LOOK).await;
+            let owners = scene.owners().await?;
+            let nodes = owners.values().next();
+            if nodes.is_some_and(|nodes| nodes.len() == 1 && nodes.iter().all(&wanted)) {
+                took = Some(changed.elapsed());
+            }
+        }
+        tokio::time::sleep(AROUND).await;
+        Ok(Way { seen: clients.finish().await?, moves: scene.moves_since(began), took })
+    }
+
+    fn tell(&self, number: usize, owner: &Owner, there: &Way, back: &Way) {
+        let way = |way: &Way| {
+            let took = way.took.map_or("no move in time".to_owned(), |took| format!("{:.1} s", took.as_secs_f64()));
+            format!(
+                "{took}, {} of {} new connections failed, {} established broke, {} moves",
+                way.seen.failed.len(),
+                way.seen.tried,
+                way.seen.broken.len(),
+                way.moves
+            )
+        };
+        say(&format!("run {number} of {}: drain of {}: {}; return: {}", self.runs, owner.node, way(there), way(back)));
+        for (_, why) in there.seen.failed.iter().chain(&back.seen.failed).take(3) {
+            say(&format!("  a new connection failed: {why}"));
+        }
+    }
+}
