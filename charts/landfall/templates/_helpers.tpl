@@ -67,6 +67,11 @@ helm.sh/chart: {{ printf "%s-%s" $context.Chart.Name $context.Chart.Version | re
 {{- include "landfall.fullname" . -}}-controller
 {{- end -}}
 
+{{/* The Secret with the key that speakers share; the controller makes it. */}}
+{{- define "landfall.speakerKeySecret" -}}
+{{- include "landfall.fullname" . -}}-speaker-key
+{{- end -}}
+
 {{/* Every probe: quick to say "ready", so that an installation that waits is over soon. Takes (dict "port" "host"). */}}
 {{- define "landfall.probes" -}}
 readinessProbe:

@@ -20,6 +20,7 @@ pub mod labels;
 mod rules;
 mod service_bgp_status;
 mod service_l2_status;
+pub mod speaker_key;
 pub mod yaml;
 
 pub use bfd_profile::{BFDProfile, BFDProfileSpec};

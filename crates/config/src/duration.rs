@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// Why a text is no duration that we can use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum DurationError {
+pub enum DurationError {
     /// Not in Go's notation.
     #[error("not a duration; write numbers with units, such as 90s, 1m30s or 500ms")]
     Malformed,
@@ -33,7 +33,7 @@ const UNITS: [(&str, u128); 8] = [
 /// Reads a duration. What is finer than a nanosecond is cut off.
 /// # Errors
 /// See [`DurationError`]. Source: Go's `time.ParseDuration`.
-pub(crate) fn parse(text: &str) -> Result<Duration, DurationError> {
+pub fn parse(text: &str) -> Result<Duration, DurationError> {
     let (negative, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, text.strip_prefix('+').unwrap_or(text)),

@@ -3,7 +3,7 @@
 
 mod admission;
 pub mod bgp;
-mod duration;
+pub mod duration;
 mod l2;
 mod loader;
 mod nodes;

@@ -14,6 +14,7 @@ pub mod queue;
 pub mod report;
 mod run;
 pub mod service;
+pub mod speaker_key;
 mod status_event;
 pub mod watch;
 pub mod write;

@@ -4,6 +4,7 @@
 //! - the owner of the model, which is [`Replica::lead`]: it decides;
 //! - up to [`WRITES`] writes, each a task; an aborted one is decided and sent again in the next term;
 //! - the keeper of the ConfigurationState `controller` ([`configuration_state`]), likewise;
+//! - the keeper of the speakers' key ([`speaker_key`]), likewise;
 //! - the webhooks' server and its certificate's keeper ([`admission`](crate::admission)); may be aborted at any time;
 //! - the event recorder and the probe server ([`landfall_runtime`]).
 
@@ -26,6 +27,7 @@ use tracing::{info, warn};
 
 use crate::admission;
 use crate::model::{Model, Now, Write, Written};
+use crate::speaker_key::{self, Right};
 use crate::watch;
 use crate::write::Writer;
 
@@ -48,12 +50,15 @@ pub struct Settings {
     pub pod: Option<Pod>,
     /// The Lease, in `namespace`, on which the replicas elect the one that writes; `None`: this is the only replica.
     pub lease: Option<String>,
+    /// The Secret with the speakers' key; `None`: somebody else keeps it, or nobody.
+    pub speaker_key: Option<speaker_key::Settings>,
 }
 
 /// Runs until the process is asked to end.
 /// # Errors
 /// What made it impossible to start, or to go on.
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
+    settings.speaker_key.as_ref().map_or(Ok(()), speaker_key::Settings::check)?;
     let shutdown = shutdown::install()?;
     let health = probes::Health::default();
     let (beat, synced) = (health.task("model"), health.step("election of a leader, and its first list of every kind"));
@@ -79,6 +84,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         namespace: settings.namespace,
         class: settings.lb_class,
         pod: settings.pod,
+        speaker_key: settings.speaker_key,
         shutdown,
         leadership,
         recorder,
@@ -100,6 +106,7 @@ struct Replica {
     namespace: String,
     class: Option<String>,
     pod: Option<Pod>,
+    speaker_key: Option<speaker_key::Settings>,
     shutdown: shutdown::Shutdown,
     leadership: tokio::sync::watch::Receiver<Leadership>,
     recorder: Recorder,
@@ -140,6 +147,10 @@ impl Replica {
         let watches = watch::start(&self.client, &self.namespace, self.class.as_deref(), &to_model);
         let (state, said) = tokio::sync::watch::channel(None);
         let object = configuration_state::keep(&self.client, &self.namespace, Component::Controller, said);
+        let key = self.speaker_key.clone().map(|settings| {
+            let right = Right { leadership: self.leadership.clone(), term };
+            speaker_key::keep(&self.client, &self.namespace, settings, right)
+        });
         let mut model = Model::default();
         let mut writes: JoinSet<(Write, Written)> = JoinSet::new();
         let mut tick = tokio::time::interval(probes::TICK);
@@ -189,7 +200,7 @@ impl Replica {
                 self.synced.done();
             }
         }
-        drop((watches, object));
+        drop((watches, object, key));
         self.recorder.give_way(false);
         // Each ends with the right to write, at the latest.
         while writes.join_next().await.is_some() {}

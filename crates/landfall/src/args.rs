@@ -1,13 +1,15 @@
 //! What was typed ([`Args`]) becomes what is used ([`Job`]), said once in the log.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use landfall_controller::admission;
+use landfall_config::duration::{self, DurationError};
+use landfall_controller::{admission, speaker_key};
 use landfall_runtime::{configuration_state, logs};
+use landfall_speaker::MembershipSettings;
 use tracing::{error, info};
 
 /// Where a Pod finds the name of its namespace.
@@ -64,6 +66,8 @@ struct ControllerArgs {
     common: CommonArgs,
     #[command(flatten)]
     webhooks: WebhookArgs,
+    #[command(flatten)]
+    speaker_key: SpeakerKeyArgs,
     /// Elect one of the replicas, which alone writes. With false there must never be two, not even during an upgrade
     /// (strategy Recreate): two would give the same address to different Services
     #[arg(
@@ -102,6 +106,23 @@ struct WebhookArgs {
     /// ValidatingWebhookConfiguration whose webhooks are told to trust the certificate
     #[arg(long, default_value = "landfall-webhooks", value_name = "NAME")]
     webhook_configuration: String,
+}
+
+#[derive(Debug, clap::Args)]
+struct SpeakerKeyArgs {
+    /// Secret in the controller's namespace with the key that speakers seal their datagrams with. It is made and changed by itself;
+    /// delete it to have a new one at once [default: none is made]
+    #[arg(long, env = "LANDFALL_SPEAKER_KEY_SECRET", value_name = "NAME")]
+    speaker_key_secret: Option<String>,
+    /// The speakers' DaemonSet in the same namespace: the Secret that is made belongs to it and goes with it [default: it stays]
+    #[arg(long, value_name = "NAME")]
+    speaker_daemonset: Option<String>,
+    /// Change the key when it is this old; 0 for never
+    #[arg(long, default_value_t = 30, value_name = "DAYS", value_parser = clap::value_parser!(u16).range(0..=3650))]
+    speaker_key_rotation_days: u16,
+    /// Between the steps of a change, for every speaker to read the Secret
+    #[arg(long, default_value = "5m", value_name = "DURATION", value_parser = go_duration)]
+    speaker_key_pause: Duration,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -143,6 +164,34 @@ struct SpeakerArgs {
     /// Let nodes with the label node.kubernetes.io/exclude-from-external-load-balancers take part
     #[arg(long)]
     ignore_exclude_lb: bool,
+    #[command(flatten)]
+    membership: MembershipArgs,
+}
+
+/// How speakers watch each other.
+#[derive(Debug, clap::Args)]
+struct MembershipArgs {
+    /// The Node's own address, from which beats are sent and at which they arrive
+    #[arg(long, env = "LANDFALL_NODE_ADDRESS", value_name = "IP")]
+    node_address: Option<String>,
+    /// UDP port of the beats, the same on every node
+    #[arg(long, default_value_t = 7946, value_name = "PORT")]
+    beat_port: u16,
+    /// How often a speaker says that it lives: 10ms to 1s
+    #[arg(long, default_value = "100ms", value_name = "DURATION", value_parser = go_duration)]
+    beat_interval: Duration,
+    /// How many beats in a row must be missing before its node is suspected: 2 to 10
+    #[arg(long, default_value_t = 3, value_name = "NUMBER")]
+    misses: u32,
+    /// How long another answers in the name of a node whose speaker is silent while its kernel forwards: 5s to 10m
+    #[arg(long, default_value = "60s", value_name = "DURATION", value_parser = go_duration)]
+    cover_for: Duration,
+    /// How long a node that was out must be healthy before it owns addresses again: 1s to 10m; doubles for one that flaps
+    #[arg(long, default_value = "20s", value_name = "DURATION", value_parser = go_duration)]
+    hold_down: Duration,
+    /// Secret with the speakers' key, in the namespace of the configuration objects [default: speakers do not watch each other]
+    #[arg(long, env = "LANDFALL_SPEAKER_KEY_SECRET", value_name = "NAME")]
+    speaker_key_secret: Option<String>,
 }
 
 /// What this process is to do.
@@ -190,6 +239,7 @@ impl Command {
                     .zip(not_empty(args.pod_uid))
                     .map(|(name, uid)| configuration_state::Pod { name, uid }),
                 lease: args.leader_elect.then_some(args.lease_name),
+                speaker_key: args.speaker_key.into_settings(),
             }),
             Command::Speaker(args) => Job::Speaker(landfall_speaker::Settings {
                 node_name: not_empty(args.node_name).context(
@@ -200,6 +250,7 @@ impl Command {
                 exclude_interfaces: args.exclude_interface,
                 include_interfaces: args.include_interface,
                 ignore_exclude_label: args.ignore_exclude_lb,
+                membership: args.membership.into_settings()?,
                 // The speaker is on the node's own network: what it says there is for kubelet only.
                 probe_address: (Ipv4Addr::LOCALHOST, args.common.health_probe_port).into(),
                 namespace: namespace(args.common.namespace),
@@ -222,6 +273,45 @@ impl WebhookArgs {
             WebhookMode::Disabled => None,
         }
     }
+}
+
+impl SpeakerKeyArgs {
+    fn into_settings(self) -> Option<speaker_key::Settings> {
+        let days = u64::from(self.speaker_key_rotation_days);
+        Some(speaker_key::Settings {
+            secret: not_empty(self.speaker_key_secret)?,
+            owner: not_empty(self.speaker_daemonset),
+            rotate_after: (days > 0).then(|| Duration::from_secs(days * 24 * 3600)),
+            pause: self.speaker_key_pause,
+        })
+    }
+}
+
+impl MembershipArgs {
+    fn into_settings(self) -> anyhow::Result<MembershipSettings> {
+        let address = not_empty(self.node_address).map(|text| {
+            text.parse::<IpAddr>().with_context(|| {
+                format!("--node-address is {text:?}; give one IP address without a port (in a Pod status.hostIP)")
+            })
+        });
+        Ok(MembershipSettings {
+            settings: landfall_membership::Settings {
+                beat_interval: self.beat_interval,
+                misses: self.misses,
+                cover_for: self.cover_for,
+                hold_down: self.hold_down,
+                ..landfall_membership::Settings::default()
+            },
+            address: address.transpose()?,
+            port: self.beat_port,
+            secret: not_empty(self.speaker_key_secret),
+        })
+    }
+}
+
+/// For clap: a duration as Go writes it, which is how it stands in the chart.
+fn go_duration(text: &str) -> Result<Duration, DurationError> {
+    duration::parse(text)
 }
 
 /// A chart writes an unset value as an empty text.
@@ -299,6 +389,61 @@ mod tests {
     fn a_speaker_without_a_node_says_how_to_name_it() {
         let error = job("speaker --node-name=").unwrap_err().to_string();
         assert!(error.contains("--node-name or LANDFALL_NODE_NAME"), "{error}");
+    }
+
+    #[test]
+    fn the_charts_membership_becomes_settings_and_the_defaults_are_membership_s_own() {
+        let Ok(Job::Speaker(speaker)) = job("speaker --node-name n1") else { panic!("not a speaker") };
+        let defaults = landfall_membership::Settings::default();
+        let expected = MembershipSettings { settings: defaults.clone(), address: None, port: 7946, secret: None };
+        assert_eq!(speaker.membership, expected);
+        let line = "speaker --node-name n1 --node-address 2001:db8::1 --beat-port 7000 --beat-interval 30ms --misses 4 \
+                    --cover-for 1m30s --hold-down 10s --speaker-key-secret k";
+        let Ok(Job::Speaker(speaker)) = job(line) else { panic!("not a speaker") };
+        let settings = landfall_membership::Settings {
+            beat_interval: Duration::from_millis(30),
+            misses: 4,
+            cover_for: Duration::from_secs(90),
+            hold_down: Duration::from_secs(10),
+            ..defaults
+        };
+        let address = Some("2001:db8::1".parse().unwrap());
+        assert_eq!(speaker.membership, MembershipSettings { settings, address, port: 7000, secret: Some("k".into()) });
+        for (line, text) in [
+            (
+                "speaker --node-name n1 --node-address 10.0.0.1:80",
+                "--node-address is \"10.0.0.1:80\"; give one IP address",
+            ),
+            (
+                "speaker --node-name n1 --beat-interval 100",
+                "'--beat-interval <DURATION>': not a duration; write numbers",
+            ),
+        ] {
+            let error = job(line).unwrap_err().to_string();
+            assert!(error.contains(text), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_kept_for_the_speakers_where_its_secret_is_named() {
+        let of = |line: &str| match job(line) {
+            Ok(Job::Controller(settings)) => settings.speaker_key,
+            other => panic!("{line}: {other:?}"),
+        };
+        assert_eq!(of("controller"), None);
+        assert_eq!(of("controller --speaker-key-secret="), None);
+        let (day, minute) = (Duration::from_secs(24 * 3600), Duration::from_secs(60));
+        let expected = speaker_key::Settings {
+            secret: "k".into(),
+            owner: Some("d".into()),
+            rotate_after: Some(30 * day),
+            pause: 5 * minute,
+        };
+        assert_eq!(of("controller --speaker-key-secret k --speaker-daemonset d"), Some(expected.clone()));
+        let line = "controller --speaker-key-secret k --speaker-daemonset d --speaker-key-rotation-days 0 --speaker-key-pause 1m";
+        assert_eq!(of(line), Some(speaker_key::Settings { rotate_after: None, pause: minute, ..expected }));
+        let error = job("controller --speaker-key-rotation-days 3651").unwrap_err().to_string();
+        assert!(error.contains("3651 is not in 0..=3650"), "{error}");
     }
 
     #[test]

@@ -10,7 +10,9 @@ pub mod desired;
 pub mod elect;
 mod frames;
 mod groups;
+pub mod keys;
 pub mod links;
+mod membership_settings;
 pub mod model;
 mod netlink;
 mod packet_socket;
@@ -24,4 +26,5 @@ pub mod watch;
 pub mod wire_metrics;
 pub mod wire_thread;
 
+pub use membership_settings::MembershipSettings;
 pub use run::{Settings, run};

@@ -29,6 +29,7 @@ use crate::claims::{Claims, claims};
 use crate::desired::{Announced, Desired};
 use crate::elect::{Verdict, desired};
 use crate::links::InterfaceFilter;
+use crate::membership_settings::MembershipSettings;
 use crate::model::{Decided, Model, ServiceKey};
 use crate::status::{self, Answered, Inputs, ObjectClient};
 use crate::wire_metrics::WireMetrics;
@@ -53,6 +54,8 @@ pub struct Settings {
     pub include_interfaces: Vec<String>,
     /// Nodes that are labelled to be left out by load balancers take part all the same.
     pub ignore_exclude_label: bool,
+    /// How the speakers watch each other.
+    pub membership: MembershipSettings,
 }
 
 /// Runs the speaker until the process is asked to end.
@@ -61,6 +64,7 @@ pub struct Settings {
 /// What makes it impossible to start, with the way out; or the wire thread's failure: a speaker that cannot answer
 /// must not look alive.
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
+    settings.membership.check()?;
     let mut shutdown = shutdown::install()?;
     let interfaces = InterfaceFilter::new(&settings.include_interfaces, &settings.exclude_interfaces)?;
     let health = probes::Health::default();

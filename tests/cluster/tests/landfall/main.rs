@@ -20,4 +20,5 @@ mod replacement;
 mod restarts;
 mod sequences;
 mod sharing;
+mod speaker_key;
 mod watches;
