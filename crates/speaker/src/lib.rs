@@ -5,11 +5,13 @@
 
 mod announce;
 mod announced_metric;
+pub mod beat_socket;
 pub mod claims;
 pub mod desired;
 pub mod elect;
 mod frames;
 mod groups;
+pub mod kernel_probe;
 pub mod keys;
 pub mod links;
 mod membership_settings;

@@ -118,6 +118,23 @@ pub(crate) struct Placed {
     pub(crate) addresses: BTreeSet<IpAddr>,
 }
 
+/// A network that this node is on: one address of an Ethernet interface. An interface with three addresses is on three.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// The interface's index.
+    pub interface: u32,
+    /// Its name.
+    pub name: String,
+    /// Its MAC address.
+    pub mac: MacAddr,
+    /// Switched on, with carrier, and ready to send.
+    pub up: bool,
+    /// This node's address in the network.
+    pub local: IpAddr,
+    /// The network.
+    pub network: IpNet,
+}
+
 /// The interfaces that answer for something, by index.
 pub(crate) type Placement = BTreeMap<u32, Placed>;
 
@@ -213,6 +230,22 @@ impl Links {
         let usable = self.usable();
         let addresses = usable.iter().flat_map(|link| link.addresses.into_iter().flatten());
         addresses.map(|address| address.network.trunc()).filter(says_something).take(MAX_NETWORKS).collect()
+    }
+
+    /// Every network that this node is on by an Ethernet interface of its own, also where it may not announce anything: it
+    /// may reach other nodes there. Interfaces that are down are among them, marked: what is behind them is out of reach, and
+    /// not behind a router.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the wire thread tells it to the prober"))]
+    pub(crate) fn attached(&self) -> Vec<Attached> {
+        let mut attached = Vec::new();
+        for (&interface, link) in &self.links {
+            let Some(mac) = link.mac.filter(|_| !link.enslaved) else { continue };
+            for address in self.addresses.get(&interface).into_iter().flatten() {
+                let InterfaceAddress { local, network } = *address;
+                attached.push(Attached { interface, name: link.name.clone(), mac, up: link.up, local, network });
+            }
+        }
+        attached
     }
 
     fn usable(&self) -> Vec<Usable<'_>> {

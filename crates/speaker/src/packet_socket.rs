@@ -4,6 +4,7 @@
 use std::io::{self, Read, Write};
 use std::mem::size_of;
 use std::os::fd::{AsRawFd, RawFd};
+use std::task::{Context, Poll, ready};
 
 use landfall_wire::{EtherType, MacAddr};
 use nix::sys::socket::{setsockopt, sockopt};
@@ -15,13 +16,22 @@ use tokio::io::unix::AsyncFd;
 /// bookkeeping (768 octets). Beyond it the kernel drops; who asked asks again after a second.
 const RECEIVE_BUFFER: usize = 1 << 20;
 
-/// What a packet socket carries. Only requests pass its filter.
+/// What a packet socket carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Protocol {
-    /// ARP requests.
+    /// ARP.
     Arp,
-    /// Neighbour solicitations.
+    /// Neighbour solicitations and advertisements.
     Ndp,
+}
+
+/// Which frames of its protocol pass a socket's filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    /// ARP requests, neighbour solicitations.
+    Requests,
+    /// ARP replies, neighbour advertisements.
+    Answers,
 }
 
 impl Protocol {
@@ -49,15 +59,28 @@ pub(crate) struct PacketSocket {
 }
 
 impl PacketSocket {
-    /// Opens a socket on the interface with this index. It is filtered before it is bound: nothing unfiltered is ever
-    /// queued. Must be called in the context of a tokio runtime.
+    /// Opens a socket for requests on the interface with this index. It is filtered before it is bound: nothing unfiltered
+    /// is ever queued. Must be called in the context of a tokio runtime.
     ///
     /// # Errors
     /// Those of the system: without CAP_NET_RAW `PermissionDenied`, for an interface that is gone `ENODEV`.
     pub(crate) fn open(interface: u32, protocol: Protocol) -> io::Result<Self> {
+        Self::open_filtered(interface, protocol, Wanted::Requests)
+    }
+
+    /// The same for who asks himself: ARP replies or neighbour advertisements that are sent to the interface's own MAC
+    /// address.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(crate) fn open_for_answers(interface: u32, protocol: Protocol) -> io::Result<Self> {
+        Self::open_filtered(interface, protocol, Wanted::Answers)
+    }
+
+    fn open_filtered(interface: u32, protocol: Protocol, wanted: Wanted) -> io::Result<Self> {
         // Protocol 0 receives nothing until bind() names one.
         let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking().cloexec(), None)?;
-        socket.attach_filter(&filter(interface, protocol))?;
+        socket.attach_filter(&filter(interface, protocol, wanted))?;
         // Without CAP_NET_ADMIN the system's limit stands, which is enough for ordinary days.
         if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
             socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
@@ -76,6 +99,28 @@ impl PacketSocket {
     /// `ENETDOWN`, once, after the interface went down.
     pub(crate) async fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.fd.async_io(Interest::READABLE, |mut socket| socket.read(buffer)).await
+    }
+
+    /// As [`Self::receive`], for who waits for several sockets at once: wakes the last task that asked.
+    ///
+    /// # Errors
+    /// As [`Self::receive`].
+    pub(crate) fn poll_receive(&self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        loop {
+            let mut ready = ready!(self.fd.poll_read_ready(context))?;
+            if let Ok(received) = ready.try_io(|fd| fd.get_ref().read(buffer)) {
+                return Poll::Ready(received);
+            }
+        }
+    }
+
+    /// Sends a frame at once, or not; also on a socket that the runtime has not looked at since it was opened, on which
+    /// [`Self::try_send`] sends nothing.
+    ///
+    /// # Errors
+    /// As [`Self::try_send`].
+    pub(crate) fn send_now(&self, frame: &[u8]) -> io::Result<()> {
+        self.fd.get_ref().write(frame).map(|_| ())
     }
 
     /// Sends a frame at once, or not.
@@ -152,13 +197,13 @@ fn link_layer_address(interface: i32, protocol: Protocol) -> SockAddr {
 }
 
 /// The program that the kernel runs over every frame of the protocol. It accepts whole frames that are
-/// - for this machine: to its own address, or broadcast or multicast. A capture that puts the interface into promiscuous
-///   mode brings others'; and frames that this machine sends are no questions either;
+/// - for this machine: to its own address; requests also by broadcast or multicast. A capture that puts the interface into
+///   promiscuous mode brings others'; and frames that this machine sends are no questions either;
 /// - of this interface: the kernel also shows a parent what is for a VLAN or macvlan interface on top of it;
-/// - an ARP request, or a neighbour solicitation without extension headers.
+/// - what is wanted: an ARP request or reply, a neighbour solicitation or advertisement without extension headers.
 ///
 /// The addresses are not in the filter: they change often, and a look-up in the process is cheap.
-fn filter(interface: u32, protocol: Protocol) -> Vec<SockFilter> {
+fn filter(interface: u32, protocol: Protocol, wanted: Wanted) -> Vec<SockFilter> {
     const LOAD_WORD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
     const LOAD_HALF: u32 = libc::BPF_LD | libc::BPF_H | libc::BPF_ABS;
     const LOAD_BYTE: u32 = libc::BPF_LD | libc::BPF_B | libc::BPF_ABS;
@@ -167,26 +212,33 @@ fn filter(interface: u32, protocol: Protocol) -> Vec<SockFilter> {
     const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
     const PACKET_TYPE: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE) as u32;
     const INTERFACE: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_IFINDEX) as u32;
-    const LARGEST_FOR_US: u32 = libc::PACKET_MULTICAST as u32; // after PACKET_HOST and PACKET_BROADCAST
+    const TO_OUR_MAC: u32 = libc::PACKET_HOST as u32; // the smallest
+    const TO_US_OR_A_GROUP: u32 = libc::PACKET_MULTICAST as u32; // after PACKET_HOST and PACKET_BROADCAST
     const ARP_OPERATION: u32 = 20;
     const ARP_REQUEST: u32 = 1;
+    const ARP_REPLY: u32 = 2;
     const IPV6_NEXT_HEADER: u32 = 20;
     const ICMPV6: u32 = 58;
     const ICMPV6_TYPE: u32 = 54;
     const NEIGHBOR_SOLICITATION: u32 = 135;
+    const NEIGHBOR_ADVERTISEMENT: u32 = 136;
 
     /// What must hold of one loaded value for a frame to pass.
     enum Test {
         Equals(u32),
         AtMost(u32),
     }
+    let (packet_type, arp_operation, icmpv6_type) = match wanted {
+        Wanted::Requests => (TO_US_OR_A_GROUP, ARP_REQUEST, NEIGHBOR_SOLICITATION),
+        Wanted::Answers => (TO_OUR_MAC, ARP_REPLY, NEIGHBOR_ADVERTISEMENT),
+    };
     let mut tests =
-        vec![(LOAD_WORD, PACKET_TYPE, Test::AtMost(LARGEST_FOR_US)), (LOAD_WORD, INTERFACE, Test::Equals(interface))];
+        vec![(LOAD_WORD, PACKET_TYPE, Test::AtMost(packet_type)), (LOAD_WORD, INTERFACE, Test::Equals(interface))];
     match protocol {
-        Protocol::Arp => tests.push((LOAD_HALF, ARP_OPERATION, Test::Equals(ARP_REQUEST))),
+        Protocol::Arp => tests.push((LOAD_HALF, ARP_OPERATION, Test::Equals(arp_operation))),
         Protocol::Ndp => tests.extend([
             (LOAD_BYTE, IPV6_NEXT_HEADER, Test::Equals(ICMPV6)),
-            (LOAD_BYTE, ICMPV6_TYPE, Test::Equals(NEIGHBOR_SOLICITATION)),
+            (LOAD_BYTE, ICMPV6_TYPE, Test::Equals(icmpv6_type)),
         ]),
     }
     // The codes are below 256, so they fit the 16 bits of the instruction.

@@ -143,6 +143,18 @@ impl ArpFrame {
         }
     }
 
+    /// The request that asks the whole segment: who has `ip`? `asker` is the MAC and the IP to which the answer goes. The
+    /// target MAC is what is asked for, and zero.
+    ///
+    /// Source: RFC 826, "Packet Generation".
+    pub fn request(ip: Ipv4Addr, asker: (MacAddr, Ipv4Addr)) -> Self {
+        Self {
+            destination: MacAddr::broadcast(),
+            source: asker.0,
+            arp: Arp { operation: Operation::Request, sender: asker, target: (MacAddr::zero(), ip) },
+        }
+    }
+
     /// The gratuitous request that says to the whole segment: `ip` is at `mac`. Neighbours that know `ip` take the new
     /// address at once. The target MAC is zero, as Linux and RFC 5227 section 2.3 have it.
     pub fn gratuitous_request(ip: Ipv4Addr, mac: MacAddr) -> Self {

@@ -17,6 +17,10 @@ pub enum Layer {
     Icmpv6,
     /// An option of a neighbour message.
     NdpOption,
+    /// The IPv4 header.
+    Ipv4,
+    /// An echo message.
+    Echo,
 }
 
 /// Why octets from the network are not a frame that a speaker understands. Each variant carries the value it saw.
@@ -141,6 +145,28 @@ pub enum ParseError {
         /// The destination field.
         have: Ipv6Addr,
     },
+    /// A header that is not that of IPv4.
+    #[error("IP version {version} and header length {octets} where IPv4 was expected")]
+    Ipv4Header {
+        /// The version field.
+        version: u8,
+        /// The header length field, in octets.
+        octets: usize,
+    },
+    /// ICMP of another type than an echo reply.
+    #[error("ICMP type {have} and code {code} are not those of an echo reply")]
+    EchoType {
+        /// The type field.
+        have: u8,
+        /// The code field.
+        code: u8,
+    },
+    /// The checksum of an ICMP echo message does not fit the octets.
+    #[error("ICMP checksum {have:#06x} of an echo message is wrong")]
+    EchoChecksum {
+        /// The checksum field.
+        have: u16,
+    },
 }
 
 impl ParseError {
@@ -170,6 +196,11 @@ impl ParseError {
             Self::ProbeDestination { .. } => "probe_destination",
             Self::ProbeWithLinkLayer => "probe_with_link_layer",
             Self::SolicitedToMulticast { .. } => "solicited_to_multicast",
+            Self::Truncated { what: Layer::Ipv4, .. } => "truncated_ipv4",
+            Self::Truncated { what: Layer::Echo, .. } => "truncated_echo",
+            Self::Ipv4Header { .. } => "ipv4_header",
+            Self::EchoType { .. } => "echo_type",
+            Self::EchoChecksum { .. } => "echo_checksum",
         }
     }
 }

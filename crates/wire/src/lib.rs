@@ -1,18 +1,21 @@
-//! Which bytes? Pure: Ethernet, ARP and NDP.
+//! Which bytes? Pure: Ethernet, ARP, NDP, and echo messages.
 //!
 //! What a speaker must read and write to answer for an IPv4 or IPv6 address: ARP (RFC 826, RFC 5227) and the neighbour
-//! solicitations and advertisements of NDP (RFC 4861), both over Ethernet II. Parsers take whatever the network holds:
+//! solicitations and advertisements of NDP (RFC 4861), both over Ethernet II; and the echo messages of ICMP and ICMPv6, by
+//! which it asks whether another node lives. Parsers take whatever the network holds:
 //! they never panic, and every refusal is a [`ParseError`] with a short [`reason`](ParseError::reason) to count it by.
 //!
 //! No sockets and no clock: bytes in, values out, and back.
 
 mod arp;
+mod echo;
 mod error;
 mod ethernet;
 mod ipv6;
 mod ndp;
 
 pub use arp::{Arp, ArpFrame, Operation};
+pub use echo::Echo;
 pub use error::{Layer, ParseError};
 pub use ethernet::{EtherType, Ethernet, MacAddr};
 pub use ndp::{

@@ -141,6 +141,21 @@ impl NdpFrame {
         out
     }
 
+    /// The solicitation that asks the link: who has `ip`? `asker` is the MAC and the IP to which the answer goes.
+    ///
+    /// Source: RFC 4861 section 7.2.2.
+    pub fn solicitation(ip: Ipv6Addr, asker: (MacAddr, Ipv6Addr)) -> Self {
+        let group = solicited_node_multicast(ip);
+        let solicitation = NeighborSolicitation { target: ip, source_link_layer: Some(asker.0) };
+        Self {
+            destination_mac: multicast_mac(group),
+            source_mac: asker.0,
+            source: asker.1,
+            destination: group,
+            message: NdpMessage::Solicitation(solicitation),
+        }
+    }
+
     /// The answer to a solicitation that came in `request` for an address which this node owns and has at `mac`.
     ///
     /// To a neighbour: solicited, and with Override, since the address is neither anycast nor a proxy's

@@ -56,6 +56,11 @@ fn arp_frames_are_the_same_octets_both_ways() {
 }
 
 #[test]
+fn request_asks_the_segment_as_a_linux_host_does() {
+    assert_eq!(ArpFrame::request(vip(), client()).to_octets().as_slice(), hex(REQUEST));
+}
+
+#[test]
 fn reply_goes_to_the_requester_and_carries_the_asked_address_at_our_mac() {
     assert_eq!(ArpFrame::reply(&request().arp, mac(2)).to_octets().as_slice(), hex(REPLY));
 }

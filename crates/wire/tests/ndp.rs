@@ -51,6 +51,11 @@ fn answer(request: &NdpFrame) -> NdpFrame {
 }
 
 #[test]
+fn solicitation_asks_the_group_of_its_target_as_a_linux_host_does() {
+    assert_eq!(NdpFrame::solicitation(vip(), (mac(1), client())).to_octets(), hex(SOLICITATION));
+}
+
+#[test]
 fn neighbour_messages_are_the_same_octets_both_ways() {
     let advertisement = NeighborAdvertisement {
         router: false,

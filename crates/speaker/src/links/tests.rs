@@ -171,3 +171,25 @@ fn the_networks_that_are_told_are_those_of_usable_interfaces_that_say_where_the_
     assert_eq!(told(&all), ["192.0.2.0/24"]);
     assert_eq!(told(&links(filter(&[], &["^eth0$"]))), ["198.51.100.0/24"]);
 }
+
+#[test]
+fn node_is_on_the_networks_of_all_its_ethernet_interfaces_also_of_those_that_may_not_announce_or_are_down() {
+    let mut links = links(filter(&[], &["^eth0$"]));
+    links.apply(LinkEvent::Link(3, Link { up: false, ..ethernet("eth1", 3) }));
+    for (index, link) in
+        [(5, Link { enslaved: true, ..ethernet("port", 5) }), (6, Link { mac: None, ..ethernet("wg0", 6) })]
+    {
+        links.apply(LinkEvent::Link(index, link));
+        links.apply(LinkEvent::Address(index, address("203.0.113.2/24")));
+    }
+    let on = |interface, name: &str, up, text: &str| {
+        let InterfaceAddress { local, network } = address(text);
+        Attached { interface, name: name.to_owned(), mac: mac(interface as u8), up, local, network }
+    };
+    let wanted = [
+        on(2, "eth0", true, "192.0.2.2/24"),
+        on(2, "eth0", true, "2001:db8::2/64"),
+        on(3, "eth1", false, "198.51.100.2/24"),
+    ];
+    assert_eq!(links.attached(), wanted);
+}

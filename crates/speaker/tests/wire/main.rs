@@ -6,6 +6,7 @@
 mod announcements;
 mod answers;
 mod interfaces;
+mod kernel_probe;
 mod segment;
 
 use landfall_speaker::links::InterfaceFilter;

@@ -13,10 +13,7 @@ use landfall_speaker::desired::{Announced, Desired, Interfaces};
 use landfall_speaker::links::InterfaceFilter;
 use landfall_speaker::wire_metrics::WireMetrics;
 use landfall_speaker::wire_thread::{self, WireSettings, WireThread};
-use landfall_wire::{
-    Arp, ArpFrame, Frame, MacAddr, NdpFrame, NdpMessage, NeighborSolicitation, Operation, multicast_mac,
-    solicited_node_multicast,
-};
+use landfall_wire::{ArpFrame, Frame, MacAddr, NdpFrame, NdpMessage, Operation};
 use nix::sched::{CloneFlags, setns};
 use pnet::datalink::{self, Channel, Config, DataLinkReceiver, DataLinkSender};
 use prometheus_client::registry::Registry;
@@ -48,7 +45,7 @@ pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> 
 }
 
 /// Runs `body` on a thread in the namespace.
-fn inside<T: Send + 'static>(namespace: &str, body: impl FnOnce() -> T + Send + 'static) -> T {
+pub(crate) fn inside<T: Send + 'static>(namespace: &str, body: impl FnOnce() -> T + Send + 'static) -> T {
     let file = File::open(format!("/run/netns/{namespace}")).expect("the namespace");
     let thread = std::thread::spawn(move || {
         setns(file, CloneFlags::CLONE_NEWNET).expect("setns");
@@ -293,20 +290,11 @@ impl Neighbour {
     }
 
     pub(crate) fn arp_request(&self, ip: Ipv4Addr) -> ArpFrame {
-        let arp = Arp { operation: Operation::Request, sender: (self.mac, self.v4), target: (MacAddr::zero(), ip) };
-        ArpFrame { destination: MacAddr::broadcast(), source: self.mac, arp }
+        ArpFrame::request(ip, (self.mac, self.v4))
     }
 
     pub(crate) fn solicitation(&self, ip: Ipv6Addr) -> NdpFrame {
-        let group = solicited_node_multicast(ip);
-        let solicitation = NeighborSolicitation { target: ip, source_link_layer: Some(self.mac) };
-        NdpFrame {
-            destination_mac: multicast_mac(group),
-            source_mac: self.mac,
-            source: self.v6,
-            destination: group,
-            message: NdpMessage::Solicitation(solicitation),
-        }
+        NdpFrame::solicitation(ip, (self.mac, self.v6))
     }
 
     fn ask(&mut self, ip: IpAddr) {
