@@ -28,6 +28,9 @@ pub const NODE: &str = "landfall.io/node";
 /// controller places an address on a node whose network has it.
 pub const NETWORKS: &str = "landfall.io/networks";
 
+/// On a Node, with the value "true": it is to answer for nothing as long as another can.
+pub const DRAIN: &str = "landfall.io/drain";
+
 /// On an IPAddressPool: how many of its addresses the Services of one namespace may hold together.
 pub const MAX_ADDRESSES_PER_NAMESPACE: &str = "landfall.io/max-addresses-per-namespace";
 

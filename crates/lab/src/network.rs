@@ -114,6 +114,7 @@ pub fn create(lab: &Lab, nodes: usize) -> Result<()> {
 /// Makes the namespace of one machine and plugs it in: what `create` does for each, and what a node's next boot does.
 pub fn plug_in(lab: &Lab, place: &str, nodes: usize) -> Result<()> {
     add_namespace(lab, place)?;
+    ignore_redirects(lab, place)?;
     let fabric = lab.netns("fabric");
     let (mut machine, mut switch) = (String::from("link set lo up\n"), String::new());
     for cable in cables(place) {
@@ -201,6 +202,20 @@ fn routes(place: &str, nodes: usize) -> String {
 fn add_namespace(lab: &Lab, place: &str) -> Result<()> {
     command::output(Command::new("ip").args(["netns", "add", &lab.netns(place)]))?;
     Ok(())
+}
+
+/// While a node boots, it has no route to its own Pods yet, sends what comes for them on to its default gateway, and tells the
+/// sender to go there directly. Who believes that cannot reach the Pods for five minutes.
+fn ignore_redirects(lab: &Lab, place: &str) -> Result<()> {
+    netns::run_in(&lab.netns(place), || {
+        for family in ["ipv4", "ipv6"] {
+            for interfaces in ["all", "default"] {
+                let name = format!("net/{family}/conf/{interfaces}/accept_redirects");
+                fs::write(Path::new("/proc/sys").join(&name), "0").with_context(|| format!("set {name} to 0"))?;
+            }
+        }
+        Ok(())
+    })?
 }
 
 /// Runs a batch of `ip` commands inside a namespace of the lab.

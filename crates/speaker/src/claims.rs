@@ -1,26 +1,27 @@
 //! What this node may say in public about the Services it announces. Pure.
 //!
-//! A *claim* is the election's verdict; it becomes *confirmed* when the wire says on which interfaces it answers. Only
-//! what is confirmed is written to a `ServiceL2Status`: one object per announced Service, of the announcing node.
+//! A *claim* is a Service that this node may serve; it becomes *confirmed* when the wire says that this node is its owner,
+//! and on which interfaces it answers. Only what is confirmed is written to a `ServiceL2Status`: one object per announced
+//! Service, of the announcing node.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use landfall_api::labels;
 
-use crate::desired::{Announced, Interfaces};
+use crate::desired::{Announced, Answers, Interfaces};
 use crate::elect::Verdict;
 use crate::model::{Service, ServiceKey};
 use crate::views::StatusView;
 
-/// A Service that the election gave to this node.
+/// A Service that this node may serve.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
     /// metadata.uid of the Service, for events
     pub uid: String,
     /// Its addresses.
     pub ips: Vec<IpAddr>,
-    /// Where they shall be answered for.
+    /// Where they would be answered for.
     pub interfaces: Interfaces,
 }
 
@@ -39,7 +40,7 @@ pub fn claims<'a>(
     service: impl Fn(&ServiceKey) -> Option<&'a Service>,
 ) -> BTreeMap<ServiceKey, Claim> {
     let claim = |(key, verdict): (&ServiceKey, &Verdict)| match verdict {
-        Verdict::Announce { ips, interfaces } => {
+        Verdict::Serve { ips, interfaces, .. } => {
             let uid = service(key)?.uid.clone();
             Some((key.clone(), Claim { uid, ips: ips.clone(), interfaces: interfaces.clone() }))
         }
@@ -57,13 +58,19 @@ pub enum Confirmation {
     Confirmed(Vec<String>),
     /// No interface is usable for any of its addresses.
     Failed,
+    /// Another node is the owner.
+    Elsewhere,
 }
 
 /// Whether and where the wire answers for the claim.
 pub fn confirm(claim: &Claim, announced: &Announced) -> Confirmation {
-    let known: Option<Vec<&BTreeSet<String>>> = claim.ips.iter().map(|ip| announced.addresses.get(ip)).collect();
-    let Some(interfaces) = known else { return Confirmation::Pending };
-    let used: BTreeSet<&String> = interfaces.into_iter().flatten().collect();
+    let known: Option<Vec<&Answers>> = claim.ips.iter().map(|ip| announced.addresses.get(ip)).collect();
+    let Some(answers) = known else { return Confirmation::Pending };
+    let here: Vec<&BTreeSet<String>> = answers.into_iter().filter_map(Answers::here).collect();
+    if here.is_empty() {
+        return Confirmation::Elsewhere;
+    }
+    let used: BTreeSet<&String> = here.into_iter().flatten().collect();
     match &claim.interfaces {
         _ if used.is_empty() => Confirmation::Failed,
         Interfaces::All => Confirmation::Confirmed(Vec::new()),
@@ -73,7 +80,8 @@ pub fn confirm(claim: &Claim, announced: &Announced) -> Confirmation {
 
 /// The addresses of the claim that no interface is usable for.
 pub fn unusable<'a>(claim: &'a Claim, announced: &'a Announced) -> impl Iterator<Item = IpAddr> + 'a {
-    claim.ips.iter().copied().filter(|ip| announced.addresses.get(ip).is_some_and(BTreeSet::is_empty))
+    let here = |ip: &IpAddr| announced.addresses.get(ip).and_then(Answers::here);
+    claim.ips.iter().copied().filter(move |ip| here(ip).is_some_and(BTreeSet::is_empty))
 }
 
 /// A `ServiceL2Status` in the cluster, whoever wrote it.
@@ -174,8 +182,10 @@ pub fn plan(
                     });
                 }
             }
-            None | Some(Confirmation::Failed) if own => deletes.push(Write::Delete { name: name.clone() }),
-            None | Some(Confirmation::Failed) => {}
+            None | Some(Confirmation::Failed | Confirmation::Elsewhere) if own => {
+                deletes.push(Write::Delete { name: name.clone() });
+            }
+            None | Some(Confirmation::Failed | Confirmation::Elsewhere) => {}
         }
     }
     for (service, confirmation) in confirmations {
@@ -192,7 +202,7 @@ pub fn plan(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Confirmation::{Confirmed, Failed, Pending};
+    use Confirmation::{Confirmed, Elsewhere, Failed, Pending};
 
     fn key(name: &str) -> ServiceKey {
         ServiceKey { namespace: "shop".into(), name: name.into() }
@@ -260,6 +270,8 @@ mod tests {
                 vec![delete("l2-a")],
             ),
             ("not ours any more", vec![("l2-a", object("me", said(&[])))], None, vec![delete("l2-a")]),
+            ("another took over", vec![("l2-a", object("me", said(&[])))], Some(Elsewhere), vec![delete("l2-a")]),
+            ("another's all the time", vec![("l2-a", object("other", said(&[])))], Some(Elsewhere), vec![]),
             ("another node's", vec![("l2-a", object("other", said(&[])))], None, vec![]),
         ] {
             let existing = existing.into_iter().map(|(name, object)| (name.to_owned(), object)).collect();
@@ -287,10 +299,15 @@ mod tests {
             (restricted, vec![(v4, on(&[])), (v6, on(&[]))], Failed, vec![v4, v6]),
         ] {
             let claim = Claim { uid: "u".into(), ips: vec![v4, v6], interfaces };
-            let announced = Announced { addresses: announced.into_iter().collect() };
+            let announced = announced.into_iter().map(|(ip, interfaces)| (ip, Answers::Here(interfaces)));
+            let announced = Announced { addresses: announced.collect(), ..Announced::default() };
             assert_eq!(confirm(&claim, &announced), expected, "{announced:?}");
             assert_eq!(unusable(&claim, &announced).collect::<Vec<_>>(), failing, "{announced:?}");
         }
+        let elsewhere = [v4, v6].map(|ip| (ip, Answers::Elsewhere(Some("n2".into()))));
+        let claim = Claim { uid: "u".into(), ips: vec![v4, v6], interfaces: Interfaces::All };
+        let announced = Announced { addresses: elsewhere.into(), ..Announced::default() };
+        assert_eq!((confirm(&claim, &announced), unusable(&claim, &announced).count()), (Elsewhere, 0));
     }
 
     #[test]

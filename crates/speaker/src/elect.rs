@@ -1,4 +1,5 @@
-//! May this node answer for this Service? Pure, and the same on every speaker, so that exactly one says yes.
+//! Which nodes may answer for this Service, and in which order? Pure, and the same on every speaker; who of them lives and
+//! therefore does answer is the wire half's question ([`crate::ownership`]).
 //!
 //! Source of the order of the questions: MetalLB's layer 2 election, docs/compatibility.md. All addresses of one
 //! Service are answered by the node elected for the first of them, in the order of its status.
@@ -6,12 +7,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use landfall_config::{Config, L2Advertisement};
 use landfall_election::Candidate;
 
-use crate::desired::{Desired, Interfaces};
+use crate::desired::{Desired, Interfaces, Ranking, Wanted};
 use crate::model::{Node, Service, ServiceKey};
+
+/// How many nodes a ranking names at most. That so many fail at once is worth less than the memory of all of a big cluster.
+pub const MAX_RANKED: usize = 16;
 
 /// What the decision depends on besides the Service and its endpoints.
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +28,7 @@ pub struct World<'a> {
     /// All Nodes by name.
     pub nodes: &'a BTreeMap<String, Node>,
     /// Nodes that may answer for something: each exists, has a speaker, a network, and no exclude label.
-    pub eligible: &'a BTreeSet<String>,
+    pub eligible: &'a BTreeSet<Arc<str>>,
 }
 
 /// Where a Service has endpoints that can serve: ready ones, and terminating ones that still serve.
@@ -38,18 +43,20 @@ pub struct Endpoints<'a> {
 /// What this node does about one Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// This node answers.
-    Announce {
+    /// This node may answer: it is one of the ranking.
+    Serve {
         /// The addresses, in the order of the Service's status.
         ips: Vec<IpAddr>,
-        /// Where.
+        /// Where this node answers.
         interfaces: Interfaces,
+        /// Who answers.
+        ranking: Ranking,
     },
-    /// This node does not answer.
+    /// This node never answers.
     Withhold(Reason),
 }
 
-/// Why this node does not answer: a closed set.
+/// Why this node never answers: a closed set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// The Service has no address yet.
@@ -66,11 +73,8 @@ pub enum Reason {
     NoMatchingAdvertisement,
     /// No node at all may answer.
     NoEligibleNode,
-    /// Another node answers.
-    NotOwner {
-        /// That node.
-        owner: String,
-    },
+    /// Other nodes may answer and this one may not.
+    NotEligible,
 }
 
 impl Reason {
@@ -84,7 +88,7 @@ impl Reason {
             Reason::SharedIpWithServiceSelector => "sharedIPWithServiceSelector",
             Reason::NoMatchingAdvertisement => "noMatchingAdvertisement",
             Reason::NoEligibleNode => "noEligibleNode",
-            Reason::NotOwner { .. } => "notOwner",
+            Reason::NotEligible => "notEligible",
         }
     }
 }
@@ -117,7 +121,11 @@ impl fmt::Display for Reason {
                 "no node may answer: each lacks a ready speaker, its network, an endpoint (externalTrafficPolicy: Local), \
                  or has the label node.kubernetes.io/exclude-from-external-load-balancers"
             ),
-            Reason::NotOwner { owner } => write!(f, "node {owner:?} answers"),
+            Reason::NotEligible => write!(
+                f,
+                "other nodes may answer; this one lacks a speaker that was ready, its network, an endpoint \
+                 (externalTrafficPolicy: Local), or has the label node.kubernetes.io/exclude-from-external-load-balancers"
+            ),
         }
     }
 }
@@ -125,18 +133,15 @@ impl fmt::Display for Reason {
 /// Decides one Service for `world.node`. `elected_by` is the address that is put to the vote in place of its first one:
 /// that of those with whom it shares.
 pub fn verdict(service: &Service, elected_by: Option<IpAddr>, endpoints: &Endpoints<'_>, world: &World<'_>) -> Verdict {
-    match announce(service, elected_by, endpoints, world) {
-        Ok((ips, interfaces)) => Verdict::Announce { ips, interfaces },
-        Err(reason) => Verdict::Withhold(reason),
-    }
+    serve(service, elected_by, endpoints, world).unwrap_or_else(Verdict::Withhold)
 }
 
-fn announce(
+fn serve(
     service: &Service,
     elected_by: Option<IpAddr>,
     endpoints: &Endpoints<'_>,
     world: &World<'_>,
-) -> Result<(Vec<IpAddr>, Interfaces), Reason> {
+) -> Result<Verdict, Reason> {
     let ips = service.ingress_ips.as_ref().map_err(|entry| Reason::InvalidIp(entry.clone()))?;
     let first = *ips.first().ok_or(Reason::NoIpAllocated)?;
     let pool = world.config.pool_covering(ips).ok_or(Reason::IpNotAllowed)?;
@@ -154,36 +159,39 @@ fn announce(
         return Err(Reason::NoMatchingAdvertisement);
     }
     let candidates = world.eligible.iter().filter_map(|name| {
-        let labels = &world.nodes.get(name)?.labels;
+        let labels = &world.nodes.get(&**name)?.labels;
         let score = L2Advertisement::score_together(&ads, labels)?;
-        let has_endpoint = !service.local || endpoints.nodes.contains(name.as_str());
+        let has_endpoint = !service.local || endpoints.nodes.contains(&**name);
         has_endpoint.then_some(Candidate { node: name, score })
     });
-    match landfall_election::owner(elected_by.unwrap_or(first), candidates, service.placed.as_deref()) {
-        None => Err(Reason::NoEligibleNode),
-        Some(owner) if owner != world.node => Err(Reason::NotOwner { owner: owner.to_owned() }),
-        Some(_) => {
-            let named = ads_here.iter().map(|ad| &ad.interfaces);
-            let interfaces = match named.clone().any(BTreeSet::is_empty) {
-                true => Interfaces::All,
-                false => Interfaces::Named(named.flatten().cloned().collect()),
-            };
-            Ok((ips.clone(), interfaces))
-        }
+    let ranked = landfall_election::ranking(elected_by.unwrap_or(first), candidates, service.placed.as_deref());
+    if ranked.is_empty() {
+        return Err(Reason::NoEligibleNode);
     }
+    let ranking: Ranking =
+        ranked.iter().take(MAX_RANKED).filter_map(|node| world.eligible.get(*node)).map(Arc::clone).collect();
+    if !ranking.iter().any(|node| **node == *world.node) {
+        return Err(Reason::NotEligible);
+    }
+    let named = ads_here.iter().map(|ad| &ad.interfaces);
+    let interfaces = match named.clone().any(BTreeSet::is_empty) {
+        true => Interfaces::All,
+        false => Interfaces::Named(named.flatten().cloned().collect()),
+    };
+    Ok(Verdict::Serve { ips: ips.clone(), interfaces, ranking })
 }
 
-/// What the wire shall answer for: the addresses of every Service announced here. Services that share an address
-/// are answered for on all interfaces that any of them asks for.
+/// What the wire may have to answer for: the addresses of every Service that this node may serve. Services that share an
+/// address are answered for on all interfaces that any of them asks for, and are elected together.
 pub fn desired(verdicts: &BTreeMap<ServiceKey, Verdict>) -> Desired {
-    let mut addresses = BTreeMap::new();
+    let mut addresses: BTreeMap<IpAddr, Wanted> = BTreeMap::new();
     for verdict in verdicts.values() {
-        let Verdict::Announce { ips, interfaces } = verdict else { continue };
+        let Verdict::Serve { ips, interfaces, ranking } = verdict else { continue };
         for ip in ips {
             addresses
                 .entry(*ip)
-                .and_modify(|held| *held = union(held, interfaces))
-                .or_insert_with(|| interfaces.clone());
+                .and_modify(|held| held.interfaces = union(&held.interfaces, interfaces))
+                .or_insert_with(|| Wanted { interfaces: interfaces.clone(), ranking: Arc::clone(ranking) });
         }
     }
     Desired { addresses }

@@ -3,7 +3,7 @@
 //! A [`Lane`] is one protocol on one interface: a packet socket and the task that serves it. The task may be aborted at any
 //! time; it holds nothing but frames that wait to be sent.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use crate::groups::Groups;
 use crate::packet_socket::{PacketSocket, Protocol};
 use crate::respond::{Owned, Verdict, respond};
+use crate::rivals::Claimed;
 use crate::wire_metrics::WireMetrics;
 
 /// Longer than any request; what is cut off is refused as truncated.
@@ -41,19 +42,27 @@ pub(crate) struct Lane {
 }
 
 impl Lane {
-    /// Starts to answer for `owned` on the interface with this index.
+    /// Starts to answer for `owned` on the interface with this index; what others say to have of it goes to `claims`.
     ///
     /// # Errors
     /// Those of [`PacketSocket::open`] and [`PacketSocket::join`].
-    pub(crate) fn open(interface: u32, protocol: Protocol, owned: Owned, metrics: &WireMetrics) -> io::Result<Self> {
+    pub(crate) fn open(
+        interface: u32,
+        protocol: Protocol,
+        owned: Owned,
+        claims: &mpsc::Sender<Claimed>,
+        metrics: &WireMetrics,
+    ) -> io::Result<Self> {
         let socket = Arc::new(PacketSocket::open(interface, protocol)?);
-        let nothing = Owned { mac: owned.mac, addresses: BTreeSet::new() };
+        let nothing = Owned { mac: owned.mac, addresses: BTreeSet::new(), covered: BTreeMap::new() };
         let (sender, receiver) = watch::channel(Arc::new(nothing));
         let (announcements, batches) = mpsc::channel(WAITING_BATCHES);
         let server = Server {
             socket: Arc::clone(&socket),
+            interface,
             protocol,
             owned: receiver,
+            claims: claims.clone(),
             batches,
             queue: VecDeque::new(),
             metrics: metrics.clone(),
@@ -71,7 +80,8 @@ impl Lane {
     /// # Errors
     /// When a solicited-node group cannot be joined. What could be done was done; call it again.
     pub(crate) fn own(&mut self, owned: Owned) -> io::Result<()> {
-        let groups = owned.addresses.iter().filter_map(|ip| solicited_node_group(*ip)).collect();
+        let all = owned.addresses.iter().chain(owned.covered.keys());
+        let groups = all.filter_map(|ip| solicited_node_group(*ip)).collect();
         self.owned.send_replace(Arc::new(owned));
         self.groups.follow(&self.socket, &groups)
     }
@@ -130,8 +140,10 @@ impl Waiting {
 /// The task of a lane.
 struct Server {
     socket: Arc<PacketSocket>,
+    interface: u32,
     protocol: Protocol,
     owned: watch::Receiver<Arc<Owned>>,
+    claims: mpsc::Sender<Claimed>,
     batches: mpsc::Receiver<Vec<IpAddr>>,
     queue: VecDeque<Waiting>,
     metrics: WireMetrics,
@@ -171,6 +183,11 @@ impl Server {
             Verdict::Answer { ip, frame } => {
                 self.metrics.request_received(ip);
                 self.answer(ip, frame);
+            }
+            // Claims that come faster than they are looked at are the same again and again.
+            Verdict::Claimed { ip, mac } => {
+                let _ = self.claims.try_send(Claimed { ip, mac, interface: self.interface });
+                self.metrics.ignored(protocol, "claim");
             }
             Verdict::Ignored(reason) => self.metrics.ignored(protocol, reason.name()),
             Verdict::Malformed(error) => {
@@ -228,7 +245,11 @@ async fn send_first(
 ) -> io::Result<Sent> {
     let Some(waiting) = queue.front() else { return Ok(Sent::NotOurs) };
     let owned = Arc::clone(&owned.borrow());
-    if !owned.addresses.contains(&waiting.ip()) {
+    let is_ours = match waiting {
+        Waiting::Answer { ip, .. } => owned.answers_with(*ip).is_some(),
+        announcement => owned.addresses.contains(&announcement.ip()),
+    };
+    if !is_ours {
         return Ok(Sent::NotOurs);
     }
     socket.send(&waiting.frame(owned.mac)).await.map(|()| Sent::Yes)

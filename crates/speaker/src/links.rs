@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use landfall_membership::Down;
 use landfall_wire::MacAddr;
 use regex_lite::Regex;
 
-use crate::desired::{Desired, Interfaces};
+use crate::desired::Interfaces;
+use crate::ownership::EVERYTHING;
 
 /// The interfaces that MetalLB leaves alone by default: those of container networks and of virtual machines, and those
 /// that no neighbour is behind.
@@ -194,12 +196,12 @@ impl Links {
         }
     }
 
-    /// On which interfaces each address is to be answered for: those that were named; else those whose network holds the
+    /// On which interfaces each of these addresses is to be answered for: those that were named; else those whose network holds the
     /// address; else, when none does, all. Only interfaces that may be used and are up count.
-    pub(crate) fn place(&self, desired: &Desired) -> Placement {
+    pub(crate) fn place<'a>(&self, addresses: impl IntoIterator<Item = (&'a IpAddr, &'a Interfaces)>) -> Placement {
         let usable = self.usable();
         let mut placement = Placement::new();
-        for (ip, interfaces) in &desired.addresses {
+        for (ip, interfaces) in addresses {
             let chosen: Vec<&Usable<'_>> = match interfaces {
                 Interfaces::Named(names) => usable.iter().filter(|link| names.contains(link.name)).collect(),
                 Interfaces::All => {
@@ -232,10 +234,19 @@ impl Links {
         addresses.map(|address| address.network.trunc()).filter(says_something).take(MAX_NETWORKS).collect()
     }
 
+    /// What this node can serve nothing over at present: of `named`, the interfaces that cannot be used; of `networks`, those
+    /// that no usable interface is in; [`EVERYTHING`] when there is no usable interface at all.
+    pub(crate) fn down(&self, named: &BTreeSet<&str>, networks: &BTreeSet<IpNet>) -> Down {
+        let (usable, present) = (self.usable(), self.networks());
+        let interfaces = named.iter().copied().filter(|name| !usable.iter().any(|link| link.name == *name));
+        let networks: Vec<String> = networks.difference(&present).map(ToString::to_string).collect();
+        let everything = usable.is_empty().then_some(EVERYTHING);
+        Down::new(everything.into_iter().chain(interfaces).chain(networks.iter().map(String::as_str)))
+    }
+
     /// Every network that this node is on by an Ethernet interface of its own, also where it may not announce anything: it
     /// may reach other nodes there. Interfaces that are down are among them, marked: what is behind them is out of reach, and
     /// not behind a router.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the wire thread tells it to the prober"))]
     pub(crate) fn attached(&self) -> Vec<Attached> {
         let mut attached = Vec::new();
         for (&interface, link) in &self.links {
@@ -246,6 +257,11 @@ impl Links {
             }
         }
         attached
+    }
+
+    /// Whether an interface of this node has the MAC address.
+    pub(crate) fn has_mac(&self, mac: MacAddr) -> bool {
+        self.links.values().any(|link| link.mac == Some(mac))
     }
 
     fn usable(&self) -> Vec<Usable<'_>> {

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use landfall_api::{IPAddressPool, L2Advertisement};
@@ -17,7 +18,7 @@ use landfall_runtime::watch::Change;
 
 use crate::elect::{self, Endpoints, Verdict, World};
 use crate::sharers::Sharers;
-use crate::standing::Standing;
+use crate::standing::{Standing, Watched};
 
 /// Namespace and name of a Service; written `namespace/name`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,6 +73,8 @@ pub struct Node {
     pub network_unavailable: bool,
     /// Condition Ready is True. Only heeded while the node's speaker restarts.
     pub ready: bool,
+    /// The annotation `landfall.io/drain` is "true".
+    pub drain: bool,
 }
 
 /// What matters of a speaker's Pod.
@@ -83,6 +86,8 @@ pub struct SpeakerPod {
     pub node: String,
     /// Condition Ready is True.
     pub ready: bool,
+    /// status.hostIP: where the other speakers find it.
+    pub address: Option<IpAddr>,
 }
 
 /// One change to what is known, by kind. The value is `None` for an object that is none of our business.
@@ -117,7 +122,8 @@ pub struct Model {
     advertisements: Table<String, L2Advertisement>,
     loader: Loader,
     standing: Standing,
-    eligible: BTreeSet<String>,
+    members: BTreeMap<Arc<str>, IpAddr>,
+    eligible: BTreeSet<Arc<str>>,
     verdicts: BTreeMap<ServiceKey, Verdict>,
     dirty: Dirty,
     /// Edits of the configuration.
@@ -149,14 +155,17 @@ pub struct Decided {
     pub changed: Vec<ServiceKey>,
     /// The list of mistakes in the configuration is another one now: see [`Model::problems`].
     pub problems_changed: bool,
+    /// [`Model::members`] are others now.
+    pub members_changed: bool,
     /// Decide again at this time even if nothing happens.
     pub again_at: Option<Instant>,
 }
 
 impl Model {
     /// A model of nothing yet, for the speaker on `node`. `ignore_exclude_label`: nodes with the label
-    /// `node.kubernetes.io/exclude-from-external-load-balancers` take part all the same.
-    pub fn new(node: String, ignore_exclude_label: bool) -> Self {
+    /// `node.kubernetes.io/exclude-from-external-load-balancers` take part all the same. `watched`: who watches whether
+    /// speakers live.
+    pub fn new(node: String, ignore_exclude_label: bool, watched: Watched) -> Self {
         Self {
             node,
             ignore_exclude_label,
@@ -169,7 +178,8 @@ impl Model {
             pools: Table::default(),
             advertisements: Table::default(),
             loader: Loader::default(),
-            standing: Standing::default(),
+            standing: Standing::new(watched),
+            members: BTreeMap::new(),
             eligible: BTreeSet::new(),
             verdicts: BTreeMap::new(),
             dirty: Dirty { all: true, config: true, ..Dirty::default() },
@@ -251,6 +261,8 @@ impl Model {
         let edits = self.edits.until().filter(|until| now < *until && self.dirty.config);
         let problems_changed = edits.is_none() && self.load_config();
         let again_at = self.find_eligible(now).into_iter().chain(edits).min();
+        let members = self.standing.addresses().map(|(node, address)| (Arc::clone(node), address)).collect();
+        let members_changed = std::mem::replace(&mut self.members, members) != self.members;
         let dirty = Dirty { config: self.dirty.config, ..std::mem::take(&mut self.dirty) };
         self.dirty.config = dirty.config;
         let touched: BTreeSet<ServiceKey> = match dirty.all {
@@ -258,7 +270,7 @@ impl Model {
             false => dirty.services,
         };
         let changed = touched.into_iter().filter(|key| self.decide_service(key)).collect();
-        Some(Decided { changed, problems_changed, again_at })
+        Some(Decided { changed, problems_changed, members_changed, again_at })
     }
 
     /// Reads the configuration anew if it was touched; says whether the list of problems is another one.
@@ -279,16 +291,21 @@ impl Model {
     /// label. Their Ready condition, taints and cordons are not considered, as in MetalLB.
     fn find_eligible(&mut self, now: Instant) -> Option<Instant> {
         let pods = self.speakers.entries().values();
-        let ready = pods.filter(|pod| pod.ready).map(|pod| pod.node.as_str()).collect();
+        let mut ready: BTreeMap<&str, Option<IpAddr>> =
+            pods.filter(|pod| pod.ready).map(|pod| (pod.node.as_str(), pod.address)).collect();
+        if self.standing.watched() == Watched::BySpeakers {
+            // The others count on us from the moment that they hear us, before the API says so.
+            ready.entry(&self.node).or_insert(None);
+        }
         let nodes = self.nodes.entries();
-        let again_at = self.standing.update(&ready, |node| nodes.get(node).is_some_and(|node| node.ready), now);
+        let again_at = self.standing.update(&ready, |node| nodes.get(node).map(|node| node.ready), now);
         let eligible = self.standing.nodes().filter(|name| {
-            nodes.get(*name).is_some_and(|node| {
+            nodes.get(&***name).is_some_and(|node| {
                 let excluded = node.labels.contains_key(landfall_api::labels::EXCLUDE_FROM_LOAD_BALANCERS);
                 !node.network_unavailable && (self.ignore_exclude_label || !excluded)
             })
         });
-        let eligible = eligible.map(str::to_owned).collect();
+        let eligible = eligible.cloned().collect();
         if self.eligible != eligible {
             self.eligible = eligible;
             self.dirty.all = true;
@@ -320,6 +337,16 @@ impl Model {
     /// The verdict on each Service of ours, as of the last [`Model::decide`].
     pub fn verdicts(&self) -> &BTreeMap<ServiceKey, Verdict> {
         &self.verdicts
+    }
+
+    /// The nodes with a speaker to count on and the address of each.
+    pub fn members(&self) -> &BTreeMap<Arc<str>, IpAddr> {
+        &self.members
+    }
+
+    /// Whether this node is to own nothing, by the annotation `landfall.io/drain` of its Node.
+    pub fn is_draining(&self) -> bool {
+        self.nodes.get(&self.node).is_some_and(|node| node.drain)
     }
 
     /// What is known of a Service.

@@ -28,8 +28,8 @@ pub(crate) enum Protocol {
 /// Which frames of its protocol pass a socket's filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wanted {
-    /// ARP requests, neighbour solicitations.
-    Requests,
+    /// Also requests and solicitations.
+    All,
     /// ARP replies, neighbour advertisements.
     Answers,
 }
@@ -65,7 +65,7 @@ impl PacketSocket {
     /// # Errors
     /// Those of the system: without CAP_NET_RAW `PermissionDenied`, for an interface that is gone `ENODEV`.
     pub(crate) fn open(interface: u32, protocol: Protocol) -> io::Result<Self> {
-        Self::open_filtered(interface, protocol, Wanted::Requests)
+        Self::open_filtered(interface, protocol, Wanted::All)
     }
 
     /// The same for who asks himself: ARP replies or neighbour advertisements that are sent to the interface's own MAC
@@ -197,7 +197,7 @@ fn link_layer_address(interface: i32, protocol: Protocol) -> SockAddr {
 }
 
 /// The program that the kernel runs over every frame of the protocol. It accepts whole frames that are
-/// - for this machine: to its own address; requests also by broadcast or multicast. A capture that puts the interface into
+/// - for this machine: to its own address; what others ask and announce also by broadcast or multicast. A capture that puts the interface into
 ///   promiscuous mode brings others'; and frames that this machine sends are no questions either;
 /// - of this interface: the kernel also shows a parent what is for a VLAN or macvlan interface on top of it;
 /// - what is wanted: an ARP request or reply, a neighbour solicitation or advertisement without extension headers.
@@ -209,6 +209,7 @@ fn filter(interface: u32, protocol: Protocol, wanted: Wanted) -> Vec<SockFilter>
     const LOAD_BYTE: u32 = libc::BPF_LD | libc::BPF_B | libc::BPF_ABS;
     const JUMP_EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
     const JUMP_GREATER: u32 = libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K;
+    const JUMP_AT_LEAST: u32 = libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K;
     const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
     const PACKET_TYPE: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE) as u32;
     const INTERFACE: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_IFINDEX) as u32;
@@ -226,19 +227,24 @@ fn filter(interface: u32, protocol: Protocol, wanted: Wanted) -> Vec<SockFilter>
     /// What must hold of one loaded value for a frame to pass.
     enum Test {
         Equals(u32),
+        AtLeast(u32),
         AtMost(u32),
     }
     let (packet_type, arp_operation, icmpv6_type) = match wanted {
-        Wanted::Requests => (TO_US_OR_A_GROUP, ARP_REQUEST, NEIGHBOR_SOLICITATION),
+        Wanted::All => (TO_US_OR_A_GROUP, ARP_REQUEST, NEIGHBOR_SOLICITATION),
         Wanted::Answers => (TO_OUR_MAC, ARP_REPLY, NEIGHBOR_ADVERTISEMENT),
     };
     let mut tests =
         vec![(LOAD_WORD, PACKET_TYPE, Test::AtMost(packet_type)), (LOAD_WORD, INTERFACE, Test::Equals(interface))];
     match protocol {
-        Protocol::Arp => tests.push((LOAD_HALF, ARP_OPERATION, Test::Equals(arp_operation))),
+        Protocol::Arp => tests.extend([
+            (LOAD_HALF, ARP_OPERATION, Test::AtLeast(arp_operation)),
+            (LOAD_HALF, ARP_OPERATION, Test::AtMost(ARP_REPLY)),
+        ]),
         Protocol::Ndp => tests.extend([
             (LOAD_BYTE, IPV6_NEXT_HEADER, Test::Equals(ICMPV6)),
-            (LOAD_BYTE, ICMPV6_TYPE, Test::Equals(icmpv6_type)),
+            (LOAD_BYTE, ICMPV6_TYPE, Test::AtLeast(icmpv6_type)),
+            (LOAD_BYTE, ICMPV6_TYPE, Test::AtMost(NEIGHBOR_ADVERTISEMENT)),
         ]),
     }
     // The codes are below 256, so they fit the 16 bits of the instruction.
@@ -252,6 +258,7 @@ fn filter(interface: u32, protocol: Protocol, wanted: Wanted) -> Vec<SockFilter>
         let refuse = (2 * (count - at - 1) + 1) as u8;
         program.push(match test {
             Test::Equals(value) => instruction(JUMP_EQUAL, 0, refuse, value),
+            Test::AtLeast(value) => instruction(JUMP_AT_LEAST, 0, refuse, value),
             Test::AtMost(value) => instruction(JUMP_GREATER, refuse, 0, value),
         });
     }

@@ -1,6 +1,6 @@
 //! Which frame answers this frame? Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use landfall_wire::{ArpFrame, Frame, MacAddr, NdpFrame, NdpMessage, Operation, ParseError};
@@ -8,10 +8,19 @@ use landfall_wire::{ArpFrame, Frame, MacAddr, NdpFrame, NdpMessage, Operation, P
 /// What one interface answers for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Owned {
-    /// The MAC address of the interface, which the answers carry.
+    /// The MAC address of the interface, which the answers for our own addresses carry.
     pub(crate) mac: MacAddr,
-    /// The addresses.
+    /// Our own addresses.
     pub(crate) addresses: BTreeSet<IpAddr>,
+    /// Those of other nodes whose speakers are silent, with the MAC addresses of their interfaces, which the answers carry.
+    pub(crate) covered: BTreeMap<IpAddr, MacAddr>,
+}
+
+impl Owned {
+    /// The MAC address that an answer for `ip` carries, if it is to be answered for.
+    pub(crate) fn answers_with(&self, ip: IpAddr) -> Option<MacAddr> {
+        if self.addresses.contains(&ip) { Some(self.mac) } else { self.covered.get(&ip).copied() }
+    }
 }
 
 /// What to do about one frame.
@@ -23,6 +32,13 @@ pub(crate) enum Verdict {
         ip: IpAddr,
         /// The answer's octets.
         frame: Vec<u8>,
+    },
+    /// Somebody else says that `ip`, which is ours, is at `mac`.
+    Claimed {
+        /// The address.
+        ip: IpAddr,
+        /// Where they say it is.
+        mac: MacAddr,
     },
     /// A good frame that asks nothing of us.
     Ignored(Reason),
@@ -74,12 +90,16 @@ pub(crate) fn respond(octets: &[u8], owned: &Owned) -> Verdict {
 /// Broadcast and unicast requests alike: neighbours ask by unicast whether an entry that they know still holds.
 fn to_arp(frame: &ArpFrame, owned: &Owned) -> Verdict {
     let arp = &frame.arp;
-    let ip = IpAddr::V4(arp.target.1);
-    let refusal = if arp.operation != Operation::Request {
-        Some(Reason::NotARequest)
-    } else if !owned.addresses.contains(&ip) {
-        Some(Reason::NotOwned)
-    } else if frame.source == owned.mac || arp.sender.0 == owned.mac {
+    let (sender, ip) = (IpAddr::V4(arp.sender.1), IpAddr::V4(arp.target.1));
+    // Whoever sends from an address says to have it: an announcement, an answer, or a question in its name.
+    if owned.addresses.contains(&sender) && arp.sender.0 != owned.mac && is_station(arp.sender.0) {
+        return Verdict::Claimed { ip: sender, mac: arp.sender.0 };
+    }
+    if arp.operation != Operation::Request {
+        return Verdict::Ignored(Reason::NotARequest);
+    }
+    let Some(mac) = owned.answers_with(ip) else { return Verdict::Ignored(Reason::NotOwned) };
+    let refusal = if frame.source == owned.mac || arp.sender.0 == owned.mac {
         Some(Reason::FromOurselves)
     } else if !(frame.destination.is_broadcast() || frame.destination == owned.mac) {
         Some(Reason::ForAnotherMac)
@@ -92,18 +112,31 @@ fn to_arp(frame: &ArpFrame, owned: &Owned) -> Verdict {
     };
     match refusal {
         Some(reason) => Verdict::Ignored(reason),
-        None => Verdict::Answer { ip, frame: ArpFrame::reply(arp, owned.mac).to_octets().to_vec() },
+        // Whatever MAC address it speaks of, the frame is ours: switches would look for the owner behind our port.
+        None => {
+            let answer = ArpFrame { source: owned.mac, ..ArpFrame::reply(arp, mac) };
+            Verdict::Answer { ip, frame: answer.to_octets().to_vec() }
+        }
     }
 }
 
 /// Solicitations to the solicited-node group and to our MAC address alike, and duplicate address probes.
 fn to_ndp(frame: &NdpFrame, owned: &Owned) -> Verdict {
-    let NdpMessage::Solicitation(solicitation) = frame.message else { return Verdict::Ignored(Reason::NotARequest) };
+    let solicitation = match frame.message {
+        NdpMessage::Solicitation(solicitation) => solicitation,
+        NdpMessage::Advertisement(advertisement) => {
+            let (ip, mac) = (IpAddr::V6(advertisement.target), advertisement.target_link_layer);
+            let mac = mac.filter(|mac| *mac != owned.mac && is_station(*mac));
+            return match mac.filter(|_| owned.addresses.contains(&ip)) {
+                Some(mac) => Verdict::Claimed { ip, mac },
+                None => Verdict::Ignored(Reason::NotARequest),
+            };
+        }
+    };
     let ip = IpAddr::V6(solicitation.target);
-    let answer = NdpFrame::answer(frame, &solicitation, owned.mac);
-    let refusal = if !owned.addresses.contains(&ip) {
-        Some(Reason::NotOwned)
-    } else if frame.source_mac == owned.mac {
+    let Some(mac) = owned.answers_with(ip) else { return Verdict::Ignored(Reason::NotOwned) };
+    let answer = NdpFrame { source_mac: owned.mac, ..NdpFrame::answer(frame, &solicitation, mac) };
+    let refusal = if frame.source_mac == owned.mac {
         Some(Reason::FromOurselves)
     } else if !(frame.destination_mac.is_multicast() || frame.destination_mac == owned.mac) {
         Some(Reason::ForAnotherMac)

@@ -8,9 +8,9 @@
 //! - of [`landfall_runtime`]: the keeper of this node's ConfigurationState, the event sender, the probe server, the signal handler.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use ipnet::IpNet;
@@ -26,11 +26,14 @@ use tracing::{debug, error, info};
 
 use crate::announced_metric::AnnouncedMetric;
 use crate::claims::{Claims, claims};
-use crate::desired::{Announced, Desired};
+use crate::desired::{Announced, Answers, Desired};
 use crate::elect::{Verdict, desired};
+use crate::keys;
 use crate::links::InterfaceFilter;
+use crate::liveness::{LivenessInputs, Members, Stance};
 use crate::membership_settings::MembershipSettings;
 use crate::model::{Decided, Model, ServiceKey};
+use crate::standing::Watched;
 use crate::status::{self, Answered, Inputs, ObjectClient};
 use crate::wire_metrics::WireMetrics;
 use crate::wire_thread::{self, WireSettings};
@@ -79,17 +82,30 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let (announced_out, announced_in) = watch::channel(Arc::new(Announced::default()));
     let wire_metrics = WireMetrics::default();
     wire_metrics.register(&mut registry);
-    let mut wire = wire_thread::spawn(WireSettings { interfaces }, desired_in, announced_out, wire_metrics)?;
+    let (members_out, members) = watch::channel(None);
+    let (stance_out, stance) = watch::channel(Stance::Serve);
+    let liveness = match &settings.membership.secret {
+        None => None,
+        Some(secret) => {
+            let MembershipSettings { settings: tunables, address, port, .. } = settings.membership.clone();
+            let address = address.context("--speaker-key-secret is given and --node-address is not: give both")?;
+            let keys = keys::follow(&client, &settings.namespace, secret);
+            Some(LivenessInputs { settings: tunables, address, port, members, keys, stance })
+        }
+    };
+    let watched = if liveness.is_some() { Watched::BySpeakers } else { Watched::ByApi };
+    let wire_settings = WireSettings { node: settings.node_name.as_str().into(), interfaces, liveness };
+    let wire = wire_thread::spawn(wire_settings, desired_in, announced_out, wire_metrics)?;
     let (claims_out, claims_in) = watch::channel(None);
     let (state_out, state) = watch::channel(None);
     let _object =
         configuration_state::keep(&client, &settings.namespace, Component::Speaker(settings.node_name.clone()), state);
-    start_status(&client, &settings, events, claims_in, announced_in, &mut registry);
+    start_status(&client, &settings, events, claims_in, announced_in.clone(), &mut registry);
     probes::serve(settings.probe_address, health, Arc::new(registry), shutdown.clone()).await?;
 
     let (to_owner, mut from_watches) = mpsc::channel(CHANNEL_BOUND);
     crate::watch::start(&client, &settings.namespace, settings.lb_class.clone(), &to_owner);
-    let model = Model::new(settings.node_name.clone(), settings.ignore_exclude_label);
+    let model = Model::new(settings.node_name.clone(), settings.ignore_exclude_label, watched);
     let mut owner = Owner {
         model,
         settings,
@@ -97,14 +113,15 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         unpublished: BTreeSet::new(),
         rests_until: Instant::now(),
         desired: desired_out,
+        members: members_out,
+        stance: stance_out,
+        announced: announced_in,
         claims: claims_out,
         networks: wire.networks(),
         state: state_out,
     };
 
-    if wire.ready().await.is_ok() {
-        wire_ready.done();
-    } // else `finished` says why
+    let mut wire_up = wire.ready();
     let mut wire_finished = std::pin::pin!(wire.finished());
     let mut tick = tokio::time::interval(probes::TICK);
     let mut again_at: Option<Instant> = None;
@@ -116,7 +133,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
             }
         };
         tokio::select! {
-            () = shutdown.requested() => return Ok(()),
+            () = shutdown.requested() => break,
             end = &mut wire_finished => return end.context("the wire thread has ended"),
             Some(event) = from_watches.recv() => {
                 owner.model.apply(event);
@@ -126,6 +143,16 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
                 }
             }
             Ok(()) = owner.networks.changed() => {}
+            Ok(()) = owner.announced.changed() => {
+                owner.publish_claims();
+                continue;
+            }
+            Ok(()) = wire_up.changed() => {
+                if *wire_up.borrow_and_update() {
+                    wire_ready.done();
+                }
+                continue;
+            }
             () = again => {}
             _ = tick.tick() => {
                 beat.tick();
@@ -138,7 +165,17 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
             owner.publish_state();
         }
     }
+    // The others are told, so that they answer in our name until we are back; nobody waits for them.
+    owner.stance.send_replace(Stance::Restart);
+    if watched == Watched::BySpeakers {
+        let said = tokio::time::timeout(LEAVE_LIMIT, wire_finished).await;
+        return said.context("the other speakers could not be told that this one ends")?;
+    }
+    Ok(())
 }
+
+/// Telling the others takes a datagram to each.
+const LEAVE_LIMIT: Duration = Duration::from_secs(1);
 
 /// Starts the status task with its own watch of the `ServiceL2Status` objects.
 fn start_status(
@@ -172,6 +209,9 @@ struct Owner {
     /// Nothing is published before.
     rests_until: Instant,
     desired: watch::Sender<Arc<Desired>>,
+    members: watch::Sender<Option<Arc<Members>>>,
+    stance: watch::Sender<Stance>,
+    announced: watch::Receiver<Arc<Announced>>,
     claims: watch::Sender<Option<Arc<Claims>>>,
     networks: watch::Receiver<BTreeSet<IpNet>>,
     state: watch::Sender<Option<State>>,
@@ -185,6 +225,8 @@ impl Owner {
         if decided.problems_changed {
             self.log_problems();
         }
+        let draining = if self.model.is_draining() { Stance::Drain } else { Stance::Serve };
+        self.stance.send_if_modified(|stance| std::mem::replace(stance, draining) != draining);
         self.unpublished.extend(decided.changed);
         let start = Instant::now();
         if start < self.rests_until {
@@ -205,6 +247,10 @@ impl Owner {
                 self.log_verdict(service);
             }
         }
+        // After what may have to be answered for: who is a member may own it.
+        if decided.members_changed || self.members.borrow().is_none() {
+            self.members.send_replace(Some(Arc::new(self.model.members().clone())));
+        }
         if !changed.is_empty() || self.claims.borrow().is_none() {
             self.publish_claims();
         }
@@ -222,7 +268,12 @@ impl Owner {
                 _ => return,
             },
         };
-        let claims = claims(self.model.verdicts(), |key| self.model.service(key));
+        // What another node owns is none of our claims; what the wire has not looked at yet may be ours.
+        let announced = self.announced.borrow_and_update().clone();
+        let elsewhere = |ip: &IpAddr| matches!(announced.addresses.get(ip), Some(Answers::Elsewhere(_)));
+        let mut claims = claims(self.model.verdicts(), |key| self.model.service(key));
+        claims.retain(|_, claim| !claim.ips.iter().all(elsewhere));
+        self.log_answers(&announced);
         self.claims.send_if_modified(|sent| {
             let new = Claims { pod, services: claims };
             let changed = sent.as_deref() != Some(&new);
@@ -255,11 +306,24 @@ impl Owner {
         });
     }
 
+    /// Says which Services this node has begun to answer for, or has ceased to.
+    fn log_answers(&mut self, announced: &Announced) {
+        for (service, verdict) in self.model.verdicts() {
+            let Verdict::Serve { ips, .. } = verdict else { continue };
+            let answers = || ips.iter().filter_map(|ip| announced.addresses.get(ip));
+            let here = answers().any(|answers| answers.here().is_some());
+            if here && self.said.insert(service.clone()) {
+                info!(%service, ?ips, "announcing the Service");
+            } else if !here && answers().count() == ips.len() && self.said.remove(service) {
+                info!(%service, reason = "notOwner", owner = ?answers().next(), "no longer announcing the Service");
+            }
+        }
+    }
+
     fn log_verdict(&mut self, service: &ServiceKey) {
         match self.model.verdicts().get(service) {
-            Some(Verdict::Announce { ips, interfaces }) => {
-                info!(%service, ?ips, ?interfaces, "announcing the Service");
-                self.said.insert(service.clone());
+            Some(Verdict::Serve { ips, interfaces, ranking }) => {
+                debug!(%service, ?ips, ?interfaces, ?ranking, "this node may answer for the Service");
             }
             Some(Verdict::Withhold(reason)) if self.said.remove(service) => {
                 info!(%service, reason = reason.as_str(), why = %reason, "no longer announcing the Service");

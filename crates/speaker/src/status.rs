@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::{debug, warn};
 
 use crate::claims::{Claim, Claims, Confirmation, Existing, Said, Write, confirm, plan, unusable};
-use crate::desired::Announced;
+use crate::desired::{Announced, Answers};
 use crate::model::ServiceKey;
 use crate::views::StatusView;
 
@@ -141,6 +141,15 @@ pub(crate) async fn run(client: ObjectClient, events: Recorder, mut inputs: Inpu
             );
             events.record(event);
         }
+        for event in state.new_conflicts(&claims, &announced, &client.node) {
+            warn!(
+                service = event.about.name,
+                reason = event.reason,
+                why = event.message,
+                "an address is in use elsewhere"
+            );
+            events.record(event);
+        }
         if !state.objects.is_complete() || retry_at.is_some_and(|at| Instant::now() < at) {
             continue;
         }
@@ -169,7 +178,8 @@ fn confirm_all(claims: &Claims, announced: &Announced) -> BTreeMap<ServiceKey, C
 }
 
 fn answered_addresses(claims: &Claims, announced: &Announced) -> Answered {
-    let answers = |ip: &IpAddr| announced.addresses.get(ip).is_some_and(|interfaces| !interfaces.is_empty());
+    let here = |ip: &IpAddr| announced.addresses.get(ip).and_then(Answers::here);
+    let answers = |ip: &IpAddr| here(ip).is_some_and(|interfaces| !interfaces.is_empty());
     let of = |(key, claim): (&ServiceKey, &Claim)| -> Vec<_> {
         claim.ips.iter().filter(|ip| answers(ip)).map(|ip| (key.clone(), *ip)).collect()
     };
@@ -184,6 +194,8 @@ struct State {
     former: BTreeMap<ServiceKey, Former>,
     /// Addresses whose failure was said already.
     failures: BTreeSet<(ServiceKey, IpAddr)>,
+    /// Addresses of which it was said that a stranger has them, too.
+    conflicts: BTreeSet<(ServiceKey, IpAddr)>,
 }
 
 #[derive(Debug)]
@@ -249,6 +261,32 @@ impl State {
             }
         }
         self.failures = failures;
+        events
+    }
+
+    /// An event for each address that a stranger was heard to answer for since the last time.
+    fn new_conflicts(&mut self, claims: &Claims, announced: &Announced, node: &str) -> Vec<Event> {
+        let mut conflicts = BTreeSet::new();
+        let mut events = Vec::new();
+        for (service, claim) in &claims.services {
+            for (ip, mac) in claim.ips.iter().filter_map(|ip| Some((*ip, announced.conflicts.get(ip)?))) {
+                let conflict = (service.clone(), ip);
+                if !self.conflicts.contains(&conflict) {
+                    events.push(Event {
+                        about: subject(service, claim),
+                        kind: Kind::Warning,
+                        reason: "AddressConflict",
+                        message: format!(
+                            "node {node:?} answers for {ip}, and so does a machine with MAC address {mac} that is no node \
+                             with a speaker: take the address from that machine, or out of the IPAddressPool"
+                        ),
+                        occasion: mac.to_string(),
+                    });
+                }
+                conflicts.insert(conflict);
+            }
+        }
+        self.conflicts = conflicts;
         events
     }
 }

@@ -69,7 +69,16 @@ view! {
 
 view! {
     /// A Pod.
-    PodView of core::Pod { spec: PodSpec, status: WithConditions }
+    PodView of core::Pod { spec: PodSpec, status: PodStatus }
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct PodStatus {
+    #[serde(rename = "hostIP")]
+    pub(crate) host_ip: Option<String>,
+    #[serde(flatten)]
+    pub(crate) conditions: WithConditions,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -77,7 +77,9 @@ fn can_serve(endpoint: &Endpoint) -> bool {
 }
 
 fn node(object: NodeView) -> (String, Option<Node>) {
+    let drain = object.metadata.annotations.as_ref().and_then(|annotations| annotations.get(annotations::DRAIN));
     let node = Node {
+        drain: drain.is_some_and(|value| value == "true"),
         network_unavailable: object.status.is("NetworkUnavailable"),
         ready: object.status.is("Ready"),
         labels: object.metadata.labels.unwrap_or_default(),
@@ -87,9 +89,10 @@ fn node(object: NodeView) -> (String, Option<Node>) {
 
 /// Pods that have a node. One that is being deleted counts as long as it is ready: it still answers.
 fn speaker_pod(object: PodView) -> (String, Option<SpeakerPod>) {
-    let ready = object.status.is("Ready");
+    let ready = object.status.conditions.is("Ready");
+    let address = object.status.host_ip.as_ref().and_then(|ip| ip.parse().ok());
     let uid = object.metadata.uid.unwrap_or_default();
-    let pod = object.spec.node_name.map(|node| SpeakerPod { uid, node, ready });
+    let pod = object.spec.node_name.map(|node| SpeakerPod { uid, node, ready, address });
     (object.metadata.name.unwrap_or_default(), pod)
 }
 

@@ -31,6 +31,7 @@ pub struct WireMetrics {
     ignored: Family<Why, Counter>,
     malformed: Family<Why, Counter>,
     send_errors: Family<Why, Counter>,
+    conflicts: Family<Ip, PlainCounter>,
 }
 
 impl WireMetrics {
@@ -57,7 +58,16 @@ impl WireMetrics {
             self.ignored.clone(),
         );
         registry.register("landfall_wire_frames_malformed", "Frames that were refused", self.malformed.clone());
+        registry.register(
+            "landfall_address_conflicts",
+            "Machines that are no node of ours and were heard to answer for an address that this node owns",
+            self.conflicts.clone(),
+        );
         registry.register("landfall_wire_send_errors", "Frames that could not be sent", self.send_errors.clone());
+    }
+
+    pub(crate) fn conflict(&self, ip: IpAddr) {
+        self.conflicts.get_or_create(&label(ip)).inc();
     }
 
     pub(crate) fn request_received(&self, ip: IpAddr) {
@@ -90,6 +100,7 @@ impl WireMetrics {
         self.requests.remove(&label);
         self.responses.remove(&label);
         self.gratuitous.remove(&label);
+        self.conflicts.remove(&label);
     }
 }
 

@@ -1,4 +1,4 @@
-//! The thread that holds the wire: it owns the interfaces, the sockets and the schedule of announcements.
+//! The thread that holds the wire: it owns the interfaces, the sockets, the schedule of announcements, and membership.
 //!
 //! It has a runtime of its own, so that reading ten thousand Services on the other side never delays an answer. Tasks on it:
 //! the loop of [`Wire::run`] (never aborted), netlink's connection (ends with the loop), and one task for each
@@ -14,15 +14,18 @@ use anyhow::Context as _;
 use futures::FutureExt as _;
 use ipnet::IpNet;
 use landfall_wire::MacAddr;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::announce::{Announcer, Event};
-use crate::desired::{Announced, Desired};
+use crate::desired::{Announced, Answers, Desired, Interfaces};
 use crate::frames::Lane;
 use crate::links::{InterfaceFilter, Links, Placed, Placement};
+use crate::liveness::{Liveness, LivenessInputs, News, Next};
 use crate::netlink::Netlink;
+use crate::ownership::{self, Ownership};
 use crate::packet_socket::Protocol;
 use crate::respond::Owned;
+use crate::rivals::{Claimed, Rivals};
 use crate::wire_metrics::WireMetrics;
 
 /// How soon a socket that could not be opened, or a group that could not be joined, is tried again.
@@ -30,11 +33,18 @@ const RETRY: Duration = Duration::from_secs(1);
 /// Pieces of news that are taken together before the sockets follow: hundreds come at once when a node starts its Pods.
 const NEWS_AT_ONCE: usize = 256;
 
+/// Claims of others that wait to be looked at; they are repeated.
+const CLAIMS_AT_ONCE: usize = 256;
+
 /// How the wire half is to behave.
 #[derive(Clone, Debug, Default)]
 pub struct WireSettings {
+    /// The Node it runs on, as rankings name it.
+    pub node: Arc<str>,
     /// The interfaces that may be used.
     pub interfaces: InterfaceFilter,
+    /// How the speakers watch each other; `None`: whoever is first in a ranking answers.
+    pub liveness: Option<LivenessInputs>,
 }
 
 /// The running thread. Dropping it lets the thread run on; it ends when the sender of `desired` is dropped.
@@ -47,13 +57,9 @@ pub struct WireThread {
 }
 
 impl WireThread {
-    /// Waits until the interfaces are known and the first `desired` is in force.
-    ///
-    /// # Errors
-    /// When the thread ended before; [`finished`](Self::finished) says why.
-    pub async fn ready(&mut self) -> anyhow::Result<()> {
-        self.ready.wait_for(|ready| *ready).await.context("the wire thread ended before it was ready")?;
-        Ok(())
+    /// Whether the interfaces are known, `desired` is in force, and the other speakers, if any, know of us.
+    pub fn ready(&self) -> watch::Receiver<bool> {
+        self.ready.clone()
     }
 
     /// The networks of the interfaces that may be used now; empty before the thread is [`ready`](Self::ready).
@@ -95,8 +101,10 @@ pub fn spawn(
             .build()
             .context("cannot start the runtime of the wire thread")
             .and_then(|runtime| {
-                let wire = Wire::new(settings, announced, networks_sender, metrics);
-                runtime.block_on(wire.run(desired, &ready_sender))
+                runtime.block_on(async {
+                    let wire = Wire::open(settings, announced, networks_sender, metrics)?;
+                    wire.run(desired, &ready_sender).await
+                })
             });
         // The receiver may be gone: then nobody wants to know.
         let _ = outcome_sender.send(result);
@@ -111,9 +119,19 @@ type LaneKey = (u32, Protocol);
 
 /// What the thread holds.
 struct Wire {
+    node: Arc<str>,
     links: Links,
+    liveness: Option<Liveness>,
+    /// Every network that a usable interface was in since the start.
+    networks_seen: BTreeSet<IpNet>,
+    ownership: Ownership,
+    /// What others say to have of ours.
+    claims: (mpsc::Sender<Claimed>, mpsc::Receiver<Claimed>),
+    rivals: Rivals,
     lanes: BTreeMap<LaneKey, Lane>,
     /// What the lanes were last told.
+    tables: BTreeMap<LaneKey, Owned>,
+    /// Where our own addresses are.
     placement: Placement,
     announcer: Announcer,
     announced: watch::Sender<Arc<Announced>>,
@@ -124,24 +142,33 @@ struct Wire {
 }
 
 impl Wire {
-    fn new(
+    fn open(
         settings: WireSettings,
         announced: watch::Sender<Arc<Announced>>,
         networks: watch::Sender<BTreeSet<IpNet>>,
         metrics: WireMetrics,
-    ) -> Self {
-        Self {
+    ) -> anyhow::Result<Self> {
+        let open = |inputs| Liveness::open(Arc::clone(&settings.node), inputs);
+        Ok(Self {
+            liveness: settings.liveness.clone().map(open).transpose()?,
+            node: settings.node,
             links: Links::new(settings.interfaces),
+            networks_seen: BTreeSet::new(),
+            ownership: Ownership::default(),
+            claims: mpsc::channel(CLAIMS_AT_ONCE),
+            rivals: Rivals::default(),
             lanes: BTreeMap::new(),
+            tables: BTreeMap::new(),
             placement: Placement::new(),
             announcer: Announcer::default(),
             announced,
             networks,
             metrics,
             retry_at: None,
-        }
+        })
     }
 
+    /// Until the sender of `desired` is gone, or what this speaker owned is handed over.
     async fn run(
         mut self,
         mut desired: watch::Receiver<Arc<Desired>>,
@@ -149,15 +176,23 @@ impl Wire {
     ) -> anyhow::Result<()> {
         let mut netlink = Netlink::open()?;
         self.links.apply(netlink.next().await?); // all interfaces
+        self.links_changed();
         loop {
             let wanted = Arc::clone(&desired.borrow_and_update());
             self.follow(&wanted, Instant::now());
-            let networks = self.links.networks();
-            self.networks.send_if_modified(|told| std::mem::replace(told, networks.clone()) != networks);
-            ready.send_replace(true);
+            self.say_when(ready);
             loop {
                 let wake_at = self.announcer.next_due().into_iter().chain(self.retry_at).min();
                 tokio::select! {
+                    news = news(&mut self.liveness) => {
+                        if self.live(news, &wanted, Instant::now()) {
+                            return Ok(());
+                        }
+                        self.say_when(ready);
+                    }
+                    Some(claimed) = self.claims.1.recv() => {
+                        self.contest(claimed, &wanted, Instant::now());
+                    }
                     changed = desired.changed() => match changed {
                         Ok(()) => break,
                         Err(_) => return Ok(()),
@@ -168,6 +203,7 @@ impl Wire {
                             let Some(event) = netlink.next().now_or_never() else { break };
                             self.links.apply(event?);
                         }
+                        self.links_changed();
                         break;
                     }
                     () = sleep_until(wake_at) => {
@@ -181,16 +217,106 @@ impl Wire {
         }
     }
 
-    /// Brings lanes, schedule and report in line with what is wanted and with the interfaces as they are.
+    fn say_when(&mut self, ready: &watch::Sender<bool>) {
+        let known = self.liveness.as_mut().is_none_or(|liveness| liveness.membership().is_some());
+        ready.send_if_modified(|ready| known && !std::mem::replace(ready, true));
+    }
+
+    fn links_changed(&mut self) {
+        let networks = self.links.networks();
+        self.networks_seen.extend(networks.iter().copied());
+        self.networks.send_if_modified(|told| std::mem::replace(told, networks.clone()) != networks);
+        if let Some(liveness) = &mut self.liveness {
+            liveness.set_attached(self.links.attached());
+        }
+    }
+
+    /// Takes news of the members; says whether we may end.
+    fn live(&mut self, news: News, desired: &Desired, now: Instant) -> bool {
+        if let Some(liveness) = &mut self.liveness {
+            liveness.take(news, now);
+        }
+        self.carry_out(desired, now)
+    }
+
+    /// Does what membership wants done, in its order; says whether we may end.
+    fn carry_out(&mut self, desired: &Desired, now: Instant) -> bool {
+        loop {
+            match self.liveness.as_mut().map_or(Next::Wait, Liveness::next) {
+                Next::Elect => self.serve_all(desired, now),
+                Next::HandedOver => return true,
+                Next::Wait => return false,
+            }
+        }
+    }
+
+    /// Somebody else says to have an address. A peer with the better right gets it; a stranger is told about, and told off.
+    fn contest(&mut self, claimed: Claimed, desired: &Desired, now: Instant) {
+        let Claimed { ip, mac, interface } = claimed;
+        if self.links.has_mac(mac) {
+            return; // two interfaces of ours on one segment
+        }
+        if !self.ownership.owned.contains(&ip) {
+            return self.rivals.forget(ip);
+        }
+        if let Some(liveness) = &mut self.liveness
+            && liveness.heard_owner(ip, mac, interface, now)
+        {
+            self.rivals.forget(ip);
+            self.carry_out(desired, now);
+            return;
+        }
+        let finding = self.rivals.heard(claimed, now);
+        if let Some(liveness) = self.liveness.as_mut().filter(|_| finding.ask) {
+            liveness.ask_all();
+        }
+        if finding.new {
+            tracing::warn!(
+                %ip, %mac, interface,
+                "a machine that is no node of ours answers for an address of ours: take the address from it, or out of the pool"
+            );
+            self.metrics.conflict(ip);
+        }
+        if finding.defend
+            && let Some(lane) = self.lanes.get(&(interface, protocol_of(ip)))
+        {
+            lane.announce(vec![ip]);
+        }
+        self.report(now);
+    }
+
+    /// Brings everything in line with what is wanted and with the interfaces as they are.
     fn follow(&mut self, desired: &Desired, now: Instant) {
+        if let Some(liveness) = &mut self.liveness {
+            let named = desired.addresses.values().filter_map(|wanted| match &wanted.interfaces {
+                Interfaces::Named(names) => Some(names),
+                Interfaces::All => None,
+            });
+            let named = named.flatten().map(String::as_str).collect();
+            liveness.set_down(self.links.down(&named, &self.networks_seen), now);
+        }
+        self.serve_all(desired, now);
+        self.carry_out(desired, now);
+    }
+
+    /// Brings lanes, schedule and report in line with who owns what.
+    fn serve_all(&mut self, desired: &Desired, now: Instant) {
         self.retry_at = None;
-        let wanted = self.links.place(desired);
-        let before = lane_tables(&self.placement);
-        let after = lane_tables(&wanted);
-        self.log_interfaces(&wanted);
+        let ownership = self.elect(desired, now);
+        let owned = desired.addresses.iter().filter(|(ip, _)| ownership.owned.contains(*ip));
+        let placement = self.links.place(owned.map(|(ip, wanted)| (ip, &wanted.interfaces)));
+        let covered = desired.addresses.iter().filter(|(ip, _)| ownership.covered.contains_key(*ip));
+        let covered = self.links.place(covered.map(|(ip, wanted)| (ip, &wanted.interfaces)));
+        let mut tables = lane_tables(&placement);
+        if let Some(liveness) = &mut self.liveness {
+            cover(&mut tables, &covered, &ownership, |node, interface| liveness.mac(node, interface));
+        }
+        self.log_interfaces(&placement);
+        self.log_ownership(&ownership);
+        let before = std::mem::take(&mut self.tables);
         // First the withdrawals: an address that moves to another interface is never answered on both.
         for (key, was) in &before {
-            let stays = after.get(key);
+            let stays = tables.get(key);
             if stays.is_none() {
                 self.lanes.remove(key);
             }
@@ -200,22 +326,35 @@ impl Wire {
                 self.announce(Event::Stop(key.0, gone), now);
             }
         }
-        for (key, wanted) in after {
-            let was = self.lanes.contains_key(&key).then(|| before.get(&key)).flatten();
-            if was == Some(&wanted) {
+        for (key, wanted) in &tables {
+            let was = self.lanes.contains_key(key).then(|| before.get(key)).flatten();
+            if was == Some(wanted) {
                 continue;
             }
             let moved = was.is_none_or(|was| was.mac != wanted.mac);
             let fresh =
                 wanted.addresses.iter().filter(|ip| moved || !was.is_some_and(|was| was.addresses.contains(ip)));
             let fresh: BTreeSet<IpAddr> = fresh.copied().collect();
-            if self.serve(key, wanted, now) && !fresh.is_empty() {
+            if self.serve(*key, wanted.clone(), now) && !fresh.is_empty() {
                 self.announce(Event::Start(key.0, fresh), now);
             }
         }
         self.forget_counters(desired);
-        self.placement = wanted;
-        self.report(desired);
+        self.tables = tables;
+        self.placement = placement;
+        self.ownership = ownership;
+        self.report(now);
+    }
+
+    fn elect(&mut self, desired: &Desired, now: Instant) -> Ownership {
+        let membership = match &mut self.liveness {
+            None => None,
+            Some(liveness) => match liveness.membership() {
+                Some(membership) => Some(membership),
+                None => return Ownership::default(), // not known yet: nothing is said either
+            },
+        };
+        ownership::decide(&self.node, desired, membership, &self.networks_seen, &self.ownership, now)
     }
 
     /// Opens the lane or tells it what it answers for; `false` when it does not stand, and is to be tried again.
@@ -223,7 +362,7 @@ impl Wire {
         let (interface, protocol) = key;
         let result = match self.lanes.get_mut(&key) {
             Some(lane) => lane.own(owned),
-            None => Lane::open(interface, protocol, owned, &self.metrics).map(|lane| {
+            None => Lane::open(interface, protocol, owned, &self.claims.0, &self.metrics).map(|lane| {
                 self.lanes.insert(key, lane);
             }),
         };
@@ -256,24 +395,40 @@ impl Wire {
         }
     }
 
-    /// Says where each wanted address is answered, if that changed.
-    fn report(&self, desired: &Desired) {
-        let mut addresses: BTreeMap<IpAddr, BTreeSet<String>> =
-            desired.addresses.keys().map(|ip| (*ip, BTreeSet::new())).collect();
+    /// Says who answers for each address and where, if that changed.
+    fn report(&mut self, now: Instant) {
+        let Ownership { owned, elsewhere, .. } = &self.ownership;
+        let mut addresses: BTreeMap<IpAddr, Answers> =
+            elsewhere.iter().map(|(ip, owner)| (*ip, Answers::Elsewhere(owner.clone()))).collect();
+        let mut here: BTreeMap<IpAddr, BTreeSet<String>> = owned.iter().map(|ip| (*ip, BTreeSet::new())).collect();
         for (interface, placed) in &self.placement {
             for ip in &placed.addresses {
                 if self.lanes.contains_key(&(*interface, protocol_of(*ip))) {
-                    addresses.entry(*ip).or_default().insert(placed.name.clone());
+                    here.entry(*ip).or_default().insert(placed.name.clone());
                 }
             }
         }
+        addresses.extend(here.into_iter().map(|(ip, interfaces)| (ip, Answers::Here(interfaces))));
+        let mut conflicts = self.rivals.strangers(now);
+        conflicts.retain(|ip, _| self.ownership.owned.contains(ip));
+        let after = Announced { addresses, conflicts };
         self.announced.send_if_modified(|announced| {
-            let changed = announced.addresses != addresses;
+            let changed = **announced != after;
             if changed {
-                *announced = Arc::new(Announced { addresses });
+                *announced = Arc::new(after);
             }
             changed
         });
+    }
+
+    fn log_ownership(&self, ownership: &Ownership) {
+        let (before, after) = (&self.ownership, ownership);
+        let taken = after.owned.difference(&before.owned).count();
+        let given = before.owned.difference(&after.owned).count();
+        if taken + given > 0 || before.covered.len() != after.covered.len() {
+            let (owned, covered) = (after.owned.len(), after.covered.len());
+            tracing::info!(taken, given, owned, covered, "this node answers for other addresses than before");
+        }
     }
 
     fn log_interfaces(&self, wanted: &Placement) {
@@ -303,15 +458,41 @@ fn protocol_of(ip: IpAddr) -> Protocol {
     if ip.is_ipv4() { Protocol::Arp } else { Protocol::Ndp }
 }
 
-/// What each lane is to answer for.
+/// What each lane is to answer for as its own.
 fn lane_tables(placement: &Placement) -> BTreeMap<LaneKey, Owned> {
     let mut tables: BTreeMap<LaneKey, Owned> = BTreeMap::new();
     for (interface, placed) in placement {
-        let empty = |mac: MacAddr| Owned { mac, addresses: BTreeSet::new() };
         for ip in &placed.addresses {
-            let table = tables.entry((*interface, protocol_of(*ip))).or_insert_with(|| empty(placed.mac));
-            table.addresses.insert(*ip);
+            table(&mut tables, (*interface, protocol_of(*ip)), placed.mac).addresses.insert(*ip);
         }
     }
     tables
+}
+
+/// Adds what is answered in the name of others, where the MAC address of the owner is known.
+fn cover(
+    tables: &mut BTreeMap<LaneKey, Owned>,
+    placement: &Placement,
+    ownership: &Ownership,
+    mut mac_of: impl FnMut(&Arc<str>, u32) -> Option<MacAddr>,
+) {
+    for (interface, placed) in placement {
+        for (ip, owner) in placed.addresses.iter().filter_map(|ip| Some((ip, ownership.covered.get(ip)?))) {
+            if let Some(mac) = mac_of(owner, *interface) {
+                table(tables, (*interface, protocol_of(*ip)), placed.mac).covered.insert(*ip, mac);
+            }
+        }
+    }
+}
+
+fn table(tables: &mut BTreeMap<LaneKey, Owned>, key: LaneKey, mac: MacAddr) -> &mut Owned {
+    tables.entry(key).or_insert_with(|| Owned { mac, addresses: BTreeSet::new(), covered: BTreeMap::new() })
+}
+
+/// For ever where speakers do not watch each other.
+async fn news(liveness: &mut Option<Liveness>) -> News {
+    match liveness {
+        Some(liveness) => liveness.news().await,
+        None => std::future::pending().await,
+    }
 }

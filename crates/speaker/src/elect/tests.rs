@@ -45,7 +45,7 @@ fn nodes() -> BTreeMap<String, Node> {
     [("n1", "a"), ("n2", "b"), ("n3", "b")]
         .map(|(name, rack)| {
             let labels = labels([("rack", rack), ("kubernetes.io/hostname", name)]);
-            (name.to_owned(), Node { labels, ready: true, network_unavailable: false })
+            (name.to_owned(), Node { labels, ready: true, network_unavailable: false, drain: false })
         })
         .into()
 }
@@ -61,7 +61,8 @@ fn service(ips: &[&str]) -> Service {
     }
 }
 
-/// The nodes that would announce, each asked by itself, with the interfaces; and the reason of the first that does not.
+/// The nodes that announce while all live, each asked by itself, with the interfaces; and the reason of the first that may
+/// not.
 fn announcers(
     service: &Service,
     endpoints: &Endpoints<'_>,
@@ -69,11 +70,13 @@ fn announcers(
     eligible: &BTreeSet<String>,
 ) -> (Vec<(&'static str, Interfaces)>, Option<Reason>) {
     let nodes = nodes();
+    let eligible = &eligible.iter().map(|name| Arc::from(name.as_str())).collect();
     let mut announcing = Vec::new();
     let mut reason = None;
     for node in ["n1", "n2", "n3"] {
         match verdict(service, None, endpoints, &World { node, config, nodes: &nodes, eligible }) {
-            Verdict::Announce { interfaces, .. } => announcing.push((node, interfaces)),
+            Verdict::Serve { interfaces, ranking, .. } if *ranking[0] == *node => announcing.push((node, interfaces)),
+            Verdict::Serve { .. } => {}
             Verdict::Withhold(why) => reason = reason.or(Some(why)),
         }
     }
@@ -233,7 +236,7 @@ fn advertisements_match_pools_by_name_or_label_and_services_by_label() {
         &config(json!([{}])),
         &all,
     );
-    assert_eq!(reason, Some(Reason::NotOwner { owner: "n3".into() }), "sharing alone is no obstacle");
+    assert_eq!(reason, None, "sharing alone is no obstacle");
 }
 
 #[test]
@@ -256,9 +259,11 @@ fn interfaces_are_the_union_of_the_advertisements_that_select_the_node() {
 
 #[test]
 fn services_that_share_an_address_are_answered_on_the_interfaces_of_all() {
-    let announce = |ips: &[&str], interfaces: Interfaces| Verdict::Announce {
+    let ranking: Ranking = [Arc::from("n1")].into();
+    let announce = |ips: &[&str], interfaces: Interfaces| Verdict::Serve {
         ips: ips.iter().map(|text| ip(text)).collect(),
         interfaces,
+        ranking: Arc::clone(&ranking),
     };
     let key = |name: &str| ServiceKey { namespace: "shop".into(), name: name.into() };
     let verdicts = BTreeMap::from([
@@ -270,10 +275,13 @@ fn services_that_share_an_address_are_answered_on_the_interfaces_of_all() {
     ]);
     assert_eq!(
         desired(&verdicts).addresses,
-        BTreeMap::from([
-            (ip("10.0.0.1"), Interfaces::Named(set(["eth0", "eth1"]))),
-            (ip("10.0.0.2"), Interfaces::All),
-            (ip("fd00::1"), Interfaces::Named(set(["eth1"]))),
-        ])
+        BTreeMap::from(
+            [
+                (ip("10.0.0.1"), Interfaces::Named(set(["eth0", "eth1"]))),
+                (ip("10.0.0.2"), Interfaces::All),
+                (ip("fd00::1"), Interfaces::Named(set(["eth1"]))),
+            ]
+            .map(|(ip, interfaces)| (ip, Wanted { interfaces, ranking: Arc::clone(&ranking) }))
+        )
     );
 }

@@ -28,8 +28,7 @@ fn named(names: &[&str]) -> Interfaces {
 
 /// The names of the interfaces that answer for one address.
 fn names(links: &Links, ip: &str, interfaces: Interfaces) -> Vec<String> {
-    let desired = Desired { addresses: [(ip.parse().unwrap(), interfaces)].into() };
-    links.place(&desired).into_values().map(|placed| placed.name).collect()
+    links.place([(&ip.parse().unwrap(), &interfaces)]).into_values().map(|placed| placed.name).collect()
 }
 
 fn filter(include: &[&str], exclude: &[&str]) -> InterfaceFilter {
@@ -152,9 +151,10 @@ fn placement_follows_news_of_links_and_addresses() {
 fn placement_carries_mac_and_all_addresses_of_an_interface() {
     let links = links(InterfaceFilter::default());
     let ips: BTreeSet<IpAddr> = ["192.0.2.10", "192.0.2.11", "2001:db8::10"].map(|ip| ip.parse().unwrap()).into();
-    let desired = Desired { addresses: ips.iter().map(|ip| (*ip, Interfaces::All)).collect() };
+    let all = ips.iter().map(|ip| (ip, &Interfaces::All)).collect::<Vec<_>>();
+    let placement = links.place(all);
     let placed = Placed { name: "eth0".to_owned(), mac: mac(2), addresses: ips };
-    assert_eq!(links.place(&desired), Placement::from([(2, placed)]));
+    assert_eq!(placement, Placement::from([(2, placed)]));
 }
 
 #[test]
@@ -170,6 +170,24 @@ fn the_networks_that_are_told_are_those_of_usable_interfaces_that_say_where_the_
     all.apply(LinkEvent::AddressGone(2, address("2001:db8::2/64")));
     assert_eq!(told(&all), ["192.0.2.0/24"]);
     assert_eq!(told(&links(filter(&[], &["^eth0$"]))), ["198.51.100.0/24"]);
+}
+
+#[test]
+fn what_is_down_is_told_by_interface_by_network_and_as_a_whole() {
+    let mut all = links(InterfaceFilter::default());
+    let networks = all.networks();
+    let named = BTreeSet::from(["eth0", "eth9"]);
+    let names = ["eth0", "eth1", "eth9", "192.0.2.0/24", "2001:db8::/64", "198.51.100.0/24", EVERYTHING];
+    let told = |links: &Links| {
+        let down = links.down(&named, &networks);
+        names.iter().copied().filter(|name| down.contains(name)).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&all), ["eth9"], "an interface that advertisements name and that is not there");
+    all.apply(LinkEvent::Link(2, Link { up: false, ..ethernet("eth0", 2) }));
+    assert_eq!(told(&all), ["eth0", "eth9", "192.0.2.0/24", "2001:db8::/64"]);
+    all.apply(LinkEvent::Link(3, Link { up: false, ..ethernet("eth1", 3) }));
+    all.apply(LinkEvent::LinkGone(4));
+    assert_eq!(told(&all), ["eth0", "eth9", "192.0.2.0/24", "2001:db8::/64", "198.51.100.0/24", EVERYTHING]);
 }
 
 #[test]

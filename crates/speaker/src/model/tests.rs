@@ -30,11 +30,11 @@ fn slice_of(service: &str) -> (SliceKey, Option<Slice>) {
 
 fn node(name: &str, labels: &[&str]) -> (String, Option<Node>) {
     let labels = labels.iter().map(|key| ((*key).to_owned(), String::new())).collect();
-    (name.into(), Some(Node { labels, network_unavailable: false, ready: true }))
+    (name.into(), Some(Node { labels, network_unavailable: false, ready: true, drain: false }))
 }
 
 fn speaker(node: &str, ready: bool) -> (String, Option<SpeakerPod>) {
-    (format!("speaker-{node}"), Some(SpeakerPod { uid: "p".into(), node: node.into(), ready }))
+    (format!("speaker-{node}"), Some(SpeakerPod { uid: "p".into(), node: node.into(), ready, address: None }))
 }
 
 fn pool(addresses: &[&str]) -> (String, Option<IPAddressPool>) {
@@ -68,7 +68,7 @@ fn first_lists() -> Vec<Event> {
 
 /// The model of one node's speaker, after its first lists.
 fn model_of(node: &str) -> Model {
-    let mut model = Model::new(node.into(), false);
+    let mut model = Model::new(node.into(), false, Watched::ByApi);
     first_lists().into_iter().for_each(|event| model.apply(event));
     model.decide(Instant::now()).expect("all lists are complete");
     model
@@ -83,8 +83,16 @@ fn decide_settled(model: &mut Model) -> Decided {
     }
 }
 
+/// The first of the ranking, who answers while it lives.
+fn owner(model: &Model, name: &str) -> String {
+    match model.verdicts().get(&key(name)) {
+        Some(Verdict::Serve { ranking, .. }) => ranking[0].to_string(),
+        other => panic!("{name}: {other:?}"),
+    }
+}
+
 fn announces(model: &Model, name: &str) -> bool {
-    matches!(model.verdicts().get(&key(name)), Some(Verdict::Announce { .. }))
+    owner(model, name) == model.node
 }
 
 fn reason(model: &Model, name: &str) -> Reason {
@@ -97,7 +105,7 @@ fn reason(model: &Model, name: &str) -> Reason {
 #[test]
 fn nothing_is_decided_before_every_first_list_is_complete() {
     let events = first_lists();
-    let mut model = Model::new("n1".into(), false);
+    let mut model = Model::new("n1".into(), false, Watched::ByApi);
     for event in events {
         assert_eq!(model.decide(Instant::now()), None, "before {event:?}");
         model.apply(event);
@@ -105,7 +113,7 @@ fn nothing_is_decided_before_every_first_list_is_complete() {
     let decided = model.decide(Instant::now()).expect("the last list is complete");
     assert_eq!(decided.changed, [key("web")]);
     assert!(announces(&model, "web"));
-    assert_eq!(reason(&model_of("n2"), "web"), Reason::NotOwner { owner: "n1".into() });
+    assert_eq!(owner(&model_of("n2"), "web"), "n1");
 }
 
 #[test]
@@ -172,7 +180,7 @@ fn a_service_is_withdrawn_when_its_last_serving_slice_goes_also_by_changing_its_
 fn nodes_take_part_by_their_speaker_network_and_exclude_label() {
     const EXCLUDE: &str = landfall_api::labels::EXCLUDE_FROM_LOAD_BALANCERS;
     let unavailable = |name: &str| {
-        let node = Node { network_unavailable: true, ready: true, labels: Labels::new() };
+        let node = Node { network_unavailable: true, ready: true, labels: Labels::new(), drain: false };
         Event::Node(Applied((name.to_owned(), Some(node))))
     };
     // The owner of web is n1, then n3.
@@ -183,10 +191,10 @@ fn nodes_take_part_by_their_speaker_network_and_exclude_label() {
         ("no network", unavailable("n1"), false, false),
         ("another node without network", unavailable("n2"), false, true),
     ] {
-        let mut model = Model::new("n3".into(), ignore_label);
+        let mut model = Model::new("n3".into(), ignore_label, Watched::ByApi);
         first_lists().into_iter().for_each(|event| model.apply(event));
         model.decide(Instant::now());
-        assert_eq!(reason(&model, "web"), Reason::NotOwner { owner: "n1".into() });
+        assert_eq!(owner(&model, "web"), "n1");
         model.apply(event);
         model.decide(Instant::now());
         assert_eq!(announces(&model, "web"), !owner_is_still_n1, "{what}");

@@ -13,7 +13,7 @@ const VIP6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10);
 const CLIENT6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
 
 fn owned() -> Owned {
-    Owned { mac: OURS, addresses: BTreeSet::from([VIP4.into(), VIP6.into()]) }
+    Owned { mac: OURS, addresses: BTreeSet::from([VIP4.into(), VIP6.into()]), covered: BTreeMap::new() }
 }
 
 fn request() -> ArpFrame {
@@ -35,6 +35,7 @@ fn solicitation() -> NdpFrame {
 fn reason(octets: &[u8]) -> Result<IpAddr, &'static str> {
     match respond(octets, &owned()) {
         Verdict::Answer { ip, .. } => Ok(ip),
+        Verdict::Claimed { .. } => Err("claimed"),
         Verdict::Ignored(reason) => Err(reason.name()),
         Verdict::Malformed(error) => Err(error.reason()),
     }
@@ -54,7 +55,19 @@ fn arp_request_is_answered_or_ignored_with_its_reason() {
         ("multicast", ArpFrame { destination: MacAddr::new(1, 0, 0x5e, 0, 0, 1), ..ask }, Err("for_another_mac")),
         ("another's address", with(Arp { target: (MacAddr::zero(), CLIENT4), ..ask.arp }), Err("not_owned")),
         ("reply", with(Arp { operation: Operation::Reply, ..ask.arp }), Err("not_a_request")),
-        ("gratuitous request", with(Arp { sender: (CLIENT, VIP4), ..ask.arp }), Err("announcement")),
+        ("gratuitous request", with(Arp { sender: (CLIENT, VIP4), ..ask.arp }), Err("claimed")),
+        ("gratuitous reply", ArpFrame::gratuitous_reply(VIP4, OTHER), Err("claimed")),
+        (
+            "an answer in the name of our address",
+            with(Arp { operation: Operation::Reply, sender: (OTHER, VIP4), target: (CLIENT, CLIENT4) }),
+            Err("claimed"),
+        ),
+        (
+            "an answer in our name by one that covers us",
+            with(Arp { operation: Operation::Reply, sender: (OURS, VIP4), target: (CLIENT, CLIENT4) }),
+            Err("not_a_request"),
+        ),
+        ("nobody's claim", with(Arp { sender: (MacAddr::broadcast(), VIP4), ..ask.arp }), Err("announcement")),
         ("our own frame", ArpFrame::gratuitous_request(VIP4, OURS), Err("from_ourselves")),
         ("sender is all", with(Arp { sender: (MacAddr::broadcast(), CLIENT4), ..ask.arp }), Err("unusable_sender")),
         ("sender is nobody", with(Arp { sender: (MacAddr::zero(), CLIENT4), ..ask.arp }), Err("unusable_sender")),
@@ -86,8 +99,29 @@ fn solicitation_is_answered_or_ignored_with_its_reason() {
         ("unicast to another", NdpFrame { destination_mac: OTHER, ..ask }, Err("for_another_mac")),
         ("another's address of the same group", with(Ipv6Addr::from(VIP6.to_bits() | 1 << 64), None), Err("not_owned")),
         (
-            "advertisement",
+            "another's advertisement of our address",
             NdpFrame { destination: CLIENT6, message: NdpMessage::Advertisement(advertisement), ..ask },
+            Err("claimed"),
+        ),
+        (
+            "another's advertisement of its own address",
+            NdpFrame {
+                destination: CLIENT6,
+                message: NdpMessage::Advertisement(NeighborAdvertisement { target: CLIENT6, ..advertisement }),
+                ..ask
+            },
+            Err("not_a_request"),
+        ),
+        (
+            "an advertisement in our name by one that covers us",
+            NdpFrame {
+                message: NdpMessage::Advertisement(NeighborAdvertisement {
+                    target_link_layer: Some(OURS),
+                    ..advertisement
+                }),
+                destination: CLIENT6,
+                ..ask
+            },
             Err("not_a_request"),
         ),
         ("our own frame", NdpFrame { source_mac: OURS, ..ask }, Err("from_ourselves")),
@@ -107,6 +141,21 @@ fn answers_are_those_of_the_wire_crate_with_the_interfaces_mac() {
         respond(&solicitation().to_octets(), &owned()),
         Verdict::Answer { ip: VIP6.into(), frame: advertisement }
     );
+}
+
+#[test]
+fn in_the_name_of_another_node_the_answer_carries_its_mac_in_a_frame_of_our_own() {
+    let covered = BTreeMap::from([(VIP4.into(), OTHER), (VIP6.into(), OTHER)]);
+    let owned = Owned { mac: OURS, addresses: BTreeSet::new(), covered };
+    let frame = |octets: &[u8]| match respond(octets, &owned) {
+        Verdict::Answer { frame, .. } => Frame::parse(&frame).expect("a good frame"),
+        other => panic!("{other:?}"),
+    };
+    let Frame::Arp(reply) = frame(&request().to_octets()) else { panic!("no ARP") };
+    assert_eq!((reply.source, reply.arp.sender), (OURS, (OTHER, VIP4)));
+    let Frame::Ndp(advertisement) = frame(&solicitation().to_octets()) else { panic!("no NDP") };
+    let NdpMessage::Advertisement(said) = advertisement.message else { panic!("no advertisement") };
+    assert_eq!((advertisement.source_mac, said.target_link_layer), (OURS, Some(OTHER)));
 }
 
 #[test]

@@ -44,7 +44,10 @@ fn an_address_without_a_usable_interface_is_a_warning_once_until_it_worked_again
     let claims = Claims { pod: None, services: BTreeMap::from([(key(), claim(named))]) };
     let announced = |interfaces: &[&str]| {
         let interfaces = interfaces.iter().map(|i| (*i).to_owned()).collect();
-        Announced { addresses: BTreeMap::from([("192.0.2.1".parse().unwrap(), interfaces)]) }
+        Announced {
+            addresses: BTreeMap::from([("192.0.2.1".parse().unwrap(), Answers::Here(interfaces))]),
+            ..Announced::default()
+        }
     };
     let mut state = State::default();
     let failure = state.new_failures(&claims, &announced(&[]), "n1");
@@ -83,4 +86,27 @@ fn our_own_write_counts_before_the_watch_shows_it() {
     assert_eq!(plan(state.objects.entries(), &wanted, "n1").len(), 1);
     state.remember(Done::Created("l2-a".into(), object("n1")));
     assert_eq!(plan(state.objects.entries(), &wanted, "n1"), []);
+}
+
+#[test]
+fn an_address_that_a_stranger_has_too_is_a_warning_once_until_it_has_given_it_up() {
+    let claims = Claims { pod: None, services: BTreeMap::from([(key(), claim(Interfaces::All))]) };
+    let ip: IpAddr = "192.0.2.1".parse().unwrap();
+    let stranger = Announced {
+        addresses: BTreeMap::from([(ip, Answers::Here(BTreeSet::from(["eth0".to_owned()])))]),
+        conflicts: BTreeMap::from([(ip, landfall_wire::MacAddr::new(2, 0, 0, 0, 0, 9))]),
+    };
+    let nobody = Announced { conflicts: BTreeMap::new(), ..stranger.clone() };
+    let mut state = State::default();
+    let said = state.new_conflicts(&claims, &stranger, "n1");
+    assert_eq!(said.len(), 1);
+    assert_eq!((said[0].kind, said[0].reason), (Kind::Warning, "AddressConflict"));
+    assert!(
+        said[0].message.contains("192.0.2.1") && said[0].message.contains("02:00:00:00:00:09"),
+        "{}",
+        said[0].message
+    );
+    assert_eq!(state.new_conflicts(&claims, &stranger, "n1"), []);
+    assert_eq!(state.new_conflicts(&claims, &nobody, "n1"), []);
+    assert_eq!(state.new_conflicts(&claims, &stranger, "n1").len(), 1);
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use landfall_speaker::desired::{Announced, Desired, Interfaces};
+use landfall_speaker::desired::{Announced, Answers, Desired, Interfaces, Wanted};
 use landfall_speaker::links::InterfaceFilter;
 use landfall_speaker::wire_metrics::WireMetrics;
 use landfall_speaker::wire_thread::{self, WireSettings, WireThread};
@@ -21,6 +21,9 @@ use tokio::sync::watch;
 
 /// Longer than anything here takes on a busy machine. Only a failing test waits for so long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The Node that each speaker here takes itself to be on.
+const SPEAKER: &str = "n1";
 
 /// Runs a command and returns what it printed.
 pub(crate) fn run(command: &str) -> String {
@@ -161,11 +164,11 @@ impl Host {
         let metrics = WireMetrics::default();
         let mut registry = Registry::default();
         metrics.register(&mut registry);
-        let settings = WireSettings { interfaces: filter };
-        let mut thread = inside(&self.namespace, move || {
+        let settings = WireSettings { node: SPEAKER.into(), interfaces: filter, liveness: None };
+        let thread = inside(&self.namespace, move || {
             wire_thread::spawn(settings, desired_receiver, announced_sender, metrics).expect("the wire thread")
         });
-        wait(thread.ready()).expect("ready");
+        wait(thread.ready().wait_for(|ready| *ready)).expect("ready");
         Speaker { desired, announced, metrics: registry, thread: Some(thread) }
     }
 
@@ -207,7 +210,9 @@ impl Speaker {
 
     /// The same, with a choice of interfaces for each address.
     pub(crate) fn own_on(&mut self, addresses: &[(&str, Interfaces)]) {
-        let addresses = addresses.iter().map(|(ip, on)| (ip.parse().expect("an address"), on.clone()));
+        let wanted =
+            |interfaces: &Interfaces| Wanted { interfaces: interfaces.clone(), ranking: [SPEAKER.into()].into() };
+        let addresses = addresses.iter().map(|(ip, on)| (ip.parse().expect("an address"), wanted(on)));
         let desired = Desired { addresses: addresses.collect() };
         let keys: BTreeSet<IpAddr> = desired.addresses.keys().copied().collect();
         self.desired.send_replace(Arc::new(desired));
@@ -231,7 +236,8 @@ impl Speaker {
         let ip: IpAddr = ip.parse().expect("an address");
         let wanted: BTreeSet<String> = interfaces.iter().map(|name| (*name).to_owned()).collect();
         let last = self.announced.clone();
-        let found = self.announced.wait_for(|announced| announced.addresses.get(&ip) == Some(&wanted));
+        let found =
+            self.announced.wait_for(|announced| announced.addresses.get(&ip).and_then(Answers::here) == Some(&wanted));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let result = runtime.block_on(async { tokio::time::timeout(PATIENCE, found).await });
         assert!(result.is_ok(), "{ip} is not announced on {wanted:?}: {:?}", last.borrow());

@@ -21,4 +21,5 @@ mod restarts;
 mod sequences;
 mod sharing;
 mod speaker_key;
+mod takeover;
 mod watches;

@@ -1,0 +1,323 @@
+//! Membership at the edge: its datagrams, its questions to kernels, its clock, and what the API half tells it.
+//!
+//! Lives on the wire thread, so that reading ten thousand Services never delays a beat. Nothing is said to anybody before the API
+//! half has its first lists: who beats may own addresses, and must be able to answer for them.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context as _;
+use landfall_membership::{Cause, Down, Keys, Leave, MAX_DATAGRAM, Member, Membership, Output, Start, View};
+use landfall_wire::MacAddr;
+use ring::rand::{SecureRandom as _, SystemRandom};
+use tokio::sync::watch;
+
+use crate::beat_socket::BeatSocket;
+use crate::kernel_probe::{Answered, Prober};
+use crate::keys::Keyring;
+use crate::links::Attached;
+
+/// The nodes with a speaker and their addresses.
+pub type Members = BTreeMap<Arc<str>, IpAddr>;
+
+/// What this speaker is to do for the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stance {
+    /// Own what falls to it.
+    Serve,
+    /// Own nothing as long as another can: `landfall.io/drain`.
+    Drain,
+    /// Say that it ends and will be back: others are to cover it.
+    Restart,
+}
+
+/// What the API half tells.
+#[derive(Clone, Debug)]
+pub struct LivenessInputs {
+    /// How fast, how sure, how patient.
+    pub settings: landfall_membership::Settings,
+    /// Our own address, to which the others send.
+    pub address: IpAddr,
+    /// The port of all speakers.
+    pub port: u16,
+    /// `None` until the first lists are complete.
+    pub members: watch::Receiver<Option<Arc<Members>>>,
+    /// `None` until the Secret is known.
+    pub keys: watch::Receiver<Option<Keyring>>,
+    /// What we are to do.
+    pub stance: watch::Receiver<Stance>,
+}
+
+/// Something happened.
+pub(crate) enum News {
+    /// A datagram of this length, from there, is in the buffer.
+    Datagram(io::Result<(usize, SocketAddr)>),
+    /// A kernel answered.
+    Answered(Answered),
+    /// It is time for a beat, or a deadline has come.
+    Due,
+    /// The API half said something.
+    Told,
+}
+
+/// What is left to do for the wire thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Find out anew who owns what, then ask again: what follows is only to be done after that.
+    Elect,
+    /// We may end.
+    HandedOver,
+    /// Nothing until there is news.
+    Wait,
+}
+
+/// See the module.
+pub(crate) struct Liveness {
+    node: Arc<str>,
+    inputs: LivenessInputs,
+    socket: BeatSocket,
+    prober: Prober,
+    membership: Option<Membership>,
+    stance: Stance,
+    /// What we were told last.
+    members: Option<Arc<Members>>,
+    keyring: Option<Keyring>,
+    /// The MAC addresses with which kernels answered, by node and interface.
+    macs: BTreeMap<Arc<str>, BTreeMap<u32, MacAddr>>,
+    buffer: Box<[u8]>,
+    elect: bool,
+    handed_over: bool,
+    /// What was taken from the machine and waits for an election.
+    postponed: Option<Output>,
+}
+
+impl Liveness {
+    /// For the speaker on `node`.
+    ///
+    /// # Errors
+    /// When the socket cannot be had; the error says which, and the way out.
+    pub(crate) fn open(node: Arc<str>, inputs: LivenessInputs) -> anyhow::Result<Self> {
+        let prober = Prober::new().context("cannot ask the kernels of other nodes whether they live")?;
+        let socket = BeatSocket::open(inputs.address, inputs.port)
+            .with_context(|| format!("cannot tell the other speakers that this one lives, on {}", inputs.address))?;
+        Ok(Self {
+            node,
+            inputs,
+            socket,
+            prober,
+            membership: None,
+            stance: Stance::Serve,
+            members: None,
+            keyring: None,
+            macs: BTreeMap::new(),
+            buffer: vec![0; MAX_DATAGRAM + 1].into(),
+            elect: false,
+            handed_over: false,
+            postponed: None,
+        })
+    }
+
+    /// Waits for the next piece of news. Cancelling it loses none.
+    pub(crate) async fn news(&mut self) -> News {
+        let due = self.membership.as_ref().map(Membership::next_due);
+        let due = async {
+            match due {
+                Some(due) => tokio::time::sleep_until(due.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            received = self.socket.receive(&mut self.buffer) => News::Datagram(received),
+            answered = self.prober.answer() => News::Answered(answered),
+            () = due => News::Due,
+            Ok(()) = self.inputs.members.changed() => News::Told,
+            Ok(()) = self.inputs.keys.changed() => News::Told,
+            Ok(()) = self.inputs.stance.changed() => News::Told,
+        }
+    }
+
+    /// Takes a piece of news; ask [`next`](Self::next) afterwards.
+    pub(crate) fn take(&mut self, news: News, now: Instant) {
+        match (news, &mut self.membership) {
+            (News::Told, _) => self.be_told(now),
+            (News::Datagram(Ok((length, from))), Some(membership)) => {
+                let datagram = self.buffer.get(..length).unwrap_or_default();
+                if let Err(refusal) = membership.receive(datagram, now) {
+                    tracing::debug!(%from, reason = refusal.reason(), "refused a datagram");
+                }
+            }
+            (News::Datagram(Err(error)), _) => tracing::debug!(%error, "cannot receive beats"),
+            (News::Answered(Answered { node, mac }), Some(membership)) => {
+                if let Some((interface, mac)) = mac {
+                    let known = self.macs.entry(Arc::clone(&node)).or_default().insert(interface, mac);
+                    self.elect |= known != Some(mac); // it can be covered there from now on
+                }
+                membership.probe_answered(&node, now);
+            }
+            (News::Due, Some(membership)) if membership.next_due() <= now => membership.tick(now),
+            (News::Datagram(Ok(_)) | News::Answered(_) | News::Due, _) => {}
+        }
+    }
+
+    /// Members, keys and stance as they are told now.
+    fn be_told(&mut self, now: Instant) {
+        let keyring = self.inputs.keys.borrow_and_update().clone();
+        let members = self.inputs.members.borrow_and_update().clone();
+        let stance = *self.inputs.stance.borrow_and_update();
+        let (Some(keyring), Some(members)) = (keyring, members) else { return };
+        if self.keyring.as_ref() != Some(&keyring) {
+            let secrets: Vec<&[u8]> = keyring.secrets.iter().map(Vec::as_slice).collect();
+            match (Keys::new(&keyring.cluster, &secrets), &mut self.membership) {
+                (Ok(keys), Some(membership)) => membership.set_keys(keys),
+                (Ok(keys), none) => match start(&self.node, self.inputs.settings.clone(), keys, now) {
+                    Ok(membership) => {
+                        tracing::info!("telling the other speakers that this one lives");
+                        *none = Some(membership);
+                    }
+                    Err(error) => tracing::error!(%error, "cannot watch the other speakers"),
+                },
+                (Err(error), _) => tracing::error!(%error, "the speakers' key cannot be used"),
+            }
+            self.keyring = Some(keyring);
+        }
+        let Some(membership) = &mut self.membership else { return };
+        if self.members.as_ref() != Some(&members) {
+            let port = self.inputs.port;
+            let member =
+                |(node, ip): (&Arc<str>, &IpAddr)| Member { node: Arc::clone(node), address: (*ip, port).into() };
+            tracing::info!(members = ?members.keys().collect::<Vec<_>>(), "the nodes with a speaker");
+            membership.set_members(members.iter().map(member), now);
+            self.macs.retain(|node, _| members.contains_key(node));
+            self.members = Some(members);
+            self.elect = true;
+        }
+        if stance != std::mem::replace(&mut self.stance, stance) {
+            match stance {
+                Stance::Serve => membership.stay(now),
+                Stance::Drain => membership.leave(Leave::Drain, now),
+                Stance::Restart => membership.leave(Leave::Restart, now),
+            }
+        }
+    }
+
+    /// Carries out what membership wants done, until something is left for the wire thread.
+    pub(crate) fn next(&mut self) -> Next {
+        loop {
+            let membership = self.membership.as_mut();
+            let Some(output) = self.postponed.take().or_else(|| membership.and_then(Membership::poll)) else { break };
+            match output {
+                // What goes out may tell another that it can stop to answer: first we must answer ourselves.
+                Output::Send { .. } | Output::HandedOver if self.elect => {
+                    self.postponed = Some(output);
+                    break;
+                }
+                Output::Send { to, datagram } => {
+                    self.socket.send(&datagram, &to);
+                }
+                Output::HandedOver => self.handed_over = true,
+                Output::Probe { node } => {
+                    self.ask(&node);
+                }
+                Output::Changed { node, from, to, cause } => {
+                    log(&node, from, to, cause);
+                    let suspects = |view| matches!(view, View::Alive | View::Suspect);
+                    self.elect |= !(suspects(from) && suspects(to));
+                }
+                Output::DownChanged { .. } | Output::Retry { .. } => self.elect = true,
+                Output::Yield { address, to } => {
+                    tracing::info!(%address, %to, "another speaker has the better right to an address");
+                    self.elect = true;
+                }
+            }
+        }
+        if std::mem::take(&mut self.elect) {
+            return Next::Elect;
+        }
+        if self.handed_over { Next::HandedOver } else { Next::Wait }
+    }
+
+    /// Membership, once we may own something.
+    pub(crate) fn membership(&mut self) -> Option<&mut Membership> {
+        self.membership.as_mut().filter(|membership| membership.own_view() != View::Joining)
+    }
+
+    /// The MAC address of a node on one of our interfaces. Where it is not known the node's kernel is asked.
+    pub(crate) fn mac(&mut self, node: &Arc<str>, interface: u32) -> Option<MacAddr> {
+        let known = self.macs.get(node).and_then(|macs| macs.get(&interface)).copied();
+        if known.is_none() {
+            self.ask(node);
+        }
+        known
+    }
+
+    /// Somebody with this MAC address answers for an address that is ours: says whether it is a peer. Then its term and ours
+    /// decide; see [`next`](Self::next).
+    pub(crate) fn heard_owner(&mut self, ip: IpAddr, mac: MacAddr, interface: u32, now: Instant) -> bool {
+        let has_it = |(_, macs): &(&Arc<str>, &BTreeMap<u32, MacAddr>)| macs.get(&interface) == Some(&mac);
+        let Some((node, _)) = self.macs.iter().find(has_it) else { return false };
+        if let Some(membership) = &mut self.membership {
+            membership.heard_owner(ip, node, now);
+        }
+        true
+    }
+
+    /// Asks the kernels of all members, to learn their MAC addresses.
+    pub(crate) fn ask_all(&mut self) {
+        let (us, members) = (Arc::clone(&self.node), self.members.clone().unwrap_or_default());
+        for node in members.keys().filter(|node| **node != us) {
+            self.ask(node);
+        }
+    }
+
+    fn ask(&mut self, node: &Arc<str>) {
+        if let Some(address) = self.members.as_ref().and_then(|members| members.get(node))
+            && let Err(error) = self.prober.ask(node, *address)
+        {
+            tracing::debug!(%error);
+        }
+    }
+
+    /// The networks that this node is on.
+    pub(crate) fn set_attached(&mut self, attached: Vec<Attached>) {
+        self.prober.set_attached(attached);
+    }
+
+    /// What we cannot serve from now on.
+    pub(crate) fn set_down(&mut self, down: Down, now: Instant) {
+        if let Some(membership) = &mut self.membership {
+            membership.set_down(down, now);
+        }
+    }
+}
+
+fn start(
+    node: &Arc<str>,
+    settings: landfall_membership::Settings,
+    keys: Keys,
+    now: Instant,
+) -> anyhow::Result<Membership> {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let mut session = [0; 8];
+    let random = SystemRandom::new().fill(&mut session);
+    random.map_err(|_| anyhow::anyhow!("the system gives no random numbers"))?;
+    let start = Start {
+        node: Arc::clone(node),
+        incarnation: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+        session: u64::from_ne_bytes(session),
+    };
+    Ok(Membership::new(settings, keys, start, now)?)
+}
+
+fn log(node: &str, from: View, to: View, cause: Cause) {
+    match to {
+        View::Suspect => tracing::debug!(node, ?from, why = %cause, "a speaker is suspected"),
+        View::Alive if from == View::Suspect => {
+            tracing::debug!(node, why = %cause, "a speaker is not suspected any more")
+        }
+        View::Out => tracing::warn!(node, ?from, why = %cause, "a node is out, others answer for its addresses"),
+        _ => tracing::info!(node, ?from, ?to, why = %cause, "a speaker is seen in another state"),
+    }
+}

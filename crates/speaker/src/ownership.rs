@@ -1,0 +1,116 @@
+//! Who answers for each address now? Pure: the rankings, the views of the members and what each of them can serve go in.
+//!
+//! Every speaker computes this alone. With membership the owner is the first of the ranking that lives and can serve; while
+//! its speaker is silent and its kernel goes on, the next one covers: it answers in the owner's name. Without (a speaker
+//! that was given no Secret) it is the first of the ranking, which then only names nodes that the API holds to be ready.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use ipnet::IpNet;
+use landfall_membership::Membership;
+
+use crate::desired::{Desired, Interfaces, Wanted};
+
+/// What is said to be down of a node of which no interface can be used.
+pub(crate) const EVERYTHING: &str = "*";
+
+/// Who answers for each of the desired addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ownership {
+    /// We do, as the owner.
+    pub(crate) owned: BTreeSet<IpAddr>,
+    /// We do, in the name of this node.
+    pub(crate) covered: BTreeMap<IpAddr, Arc<str>>,
+    /// We are not the owner: who is, if anybody.
+    pub(crate) elsewhere: BTreeMap<IpAddr, Option<Arc<str>>>,
+}
+
+/// Decides for the node `us`. What it owns it owns in a term from then on, and what it owned and does not any more (`before`)
+/// it gives up. `networks` are those that addresses may be in, whether or not their interfaces work at present.
+pub(crate) fn decide(
+    us: &str,
+    desired: &Desired,
+    membership: Option<&mut Membership>,
+    networks: &BTreeSet<IpNet>,
+    before: &Ownership,
+    now: Instant,
+) -> Ownership {
+    let mut after = Ownership::default();
+    let Some(membership) = membership else {
+        for (ip, wanted) in &desired.addresses {
+            match &wanted.ranking[..] {
+                [first, ..] if **first == *us => drop(after.owned.insert(*ip)),
+                ranking => drop(after.elsewhere.insert(*ip, ranking.first().cloned())),
+            }
+        }
+        return after;
+    };
+    for ip in before.owned.iter().filter(|ip| !desired.addresses.contains_key(ip)) {
+        membership.disown(*ip);
+    }
+    // Most addresses have a ranking in common with many others, and what follows from it is the same for all of them.
+    let mut known: BTreeMap<Situation<'_>, (Option<Arc<str>>, bool)> = BTreeMap::new();
+    for (ip, wanted) in &desired.addresses {
+        let situation = Situation::of(*ip, wanted, networks);
+        let (owner, we_cover) =
+            known.entry(situation).or_insert_with_key(|situation| situation.answers(us, membership)).clone();
+        let is_ours = owner.as_deref() == Some(us);
+        if is_ours && membership.own(*ip, now).is_some() {
+            after.owned.insert(*ip);
+            continue;
+        }
+        if !is_ours {
+            membership.disown(*ip);
+        }
+        if let Some(owner) = owner.clone().filter(|_| we_cover) {
+            after.covered.insert(*ip, owner);
+        }
+        after.elsewhere.insert(*ip, owner.filter(|_| !is_ours));
+    }
+    after
+}
+
+/// Everything that the owner of an address depends on besides the members.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Situation<'a> {
+    ranking: &'a [Arc<str>],
+    interfaces: &'a Interfaces,
+    /// The networks that the address is in.
+    around: Vec<&'a IpNet>,
+}
+
+impl<'a> Situation<'a> {
+    fn of(ip: IpAddr, wanted: &'a Wanted, networks: &'a BTreeSet<IpNet>) -> Self {
+        let around = networks.iter().filter(|network| network.contains(&ip)).collect();
+        Self { ranking: &wanted.ranking, interfaces: &wanted.interfaces, around }
+    }
+
+    /// The owner, and whether we cover it.
+    fn answers(&self, us: &str, membership: &Membership) -> (Option<Arc<str>>, bool) {
+        let nodes = self.ranking.iter().map(|node| &**node);
+        let answers = membership.answers(nodes, |node| self.can_serve(membership, node));
+        let owner = answers.owner.and_then(|owner| self.ranking.iter().find(|node| ***node == *owner)).cloned();
+        (owner, answers.cover == Some(us))
+    }
+
+    /// By what the node says of itself: its interface for the address is not down. Where advertisements name interfaces, one
+    /// of those; else the ones in the address's network.
+    fn can_serve(&self, membership: &Membership, node: &str) -> bool {
+        let is_down = |name: &str| membership.is_down(node, name);
+        if is_down(EVERYTHING) {
+            return false;
+        }
+        match self.interfaces {
+            Interfaces::Named(names) => names.is_empty() || names.iter().any(|name| !is_down(name)),
+            Interfaces::All => {
+                self.around.is_empty() || self.around.iter().any(|network| !is_down(&network.to_string()))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
