@@ -125,6 +125,22 @@ fn a_leader_renews_on_the_version_it_knows_and_keeps_its_term() {
 }
 
 #[test]
+fn a_renewal_that_is_answered_after_the_right_before_it_has_ended_begins_another_term() {
+    let mut me = Candidate::leading();
+    // As of a process that was stopped meanwhile: for a moment it had no right.
+    me.writes(600, "2", 2100);
+    assert_eq!(me.leads(2100), Some((2, 2600)));
+}
+
+#[test]
+fn a_lease_that_says_another_name_than_was_written_gives_no_right() {
+    let mut me = Candidate::new();
+    me.finds(0, None);
+    me.answer(0, Answer::Written(lease(&record("other", 0), "1")), 10);
+    assert_eq!(me.leads(10), None);
+}
+
+#[test]
 fn a_lost_renewal_is_tried_again_within_the_right_and_then_the_leader_steps_down() {
     let mut me = Candidate::leading();
     me.answer(600, Answer::Failed, 1600);

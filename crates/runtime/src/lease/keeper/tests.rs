@@ -124,7 +124,9 @@ async fn a_conflict_is_not_leadership() {
     let (mut api, candidacy) = begin();
     api.refuse(Method::GET, ABSENT).await;
     api.refuse(Method::POST, CONFLICT).await;
+    let refused = now().instant;
     api.held_by("pod-2_b").await;
+    assert_eq!(now().instant, refused, "it looks at once who has it");
     let mut leadership = candidacy.leadership();
     let standby = Leadership::Standby { leader: Some("pod-2_b".into()) };
     leadership.wait_for(|now| *now == standby).await.unwrap();
@@ -184,6 +186,49 @@ async fn a_release_does_not_wait_for_an_api_that_is_away() {
     release.await.unwrap();
     assert!(now().instant - began <= RELEASE_LIMIT);
     drop(unanswered);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_ends_in_time_even_if_a_renewal_is_under_way_and_the_api_is_slow() {
+    let (mut api, candidacy) = leading().await;
+    let (_, unanswered) = api.expect(Method::PATCH).await;
+    let began = now().instant;
+    let release = tokio::spawn(candidacy.release());
+    let (_, answer) = api.expect(Method::GET).await;
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    send(answer, StatusCode::OK, &lease_of("pod-1_a"));
+    let (emptied, unanswered_too) = api.expect(Method::PATCH).await;
+    assert_eq!(emptied["spec"]["holderIdentity"], "");
+    release.await.unwrap();
+    assert_eq!(now().instant - began, RELEASE_LIMIT);
+    drop((unanswered, unanswered_too));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_whose_lease_was_deleted_looks_and_makes_it_again_at_once() {
+    let (mut api, candidacy) = leading().await;
+    api.refuse(Method::PATCH, ABSENT).await;
+    let refused = now().instant;
+    api.refuse(Method::GET, ABSENT).await;
+    api.accept(Method::POST).await;
+    candidacy.leadership().wait_for(|leadership| leadership.term(now().instant) == Some(2)).await.unwrap();
+    assert_eq!(now().instant, refused, "in another term, for it had no Lease");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_candidacy_that_is_dropped_asks_for_nothing_more() {
+    let (mut api, candidacy) = leading().await;
+    drop(candidacy);
+    assert!(api.requests.next_request().await.is_none());
+}
+
+#[test]
+fn a_lease_that_says_no_duration_is_waited_for_as_one_of_ours() {
+    for (seconds, expected) in [(json!(15), 15), (json!(0), 3), (json!(-1), 3), (Value::Null, 3)] {
+        let lease = json!({"metadata": {"resourceVersion": "7"}, "spec": {"leaseDurationSeconds": seconds}});
+        let record = stored(serde_json::from_value(lease).unwrap()).record;
+        assert_eq!(record.duration, Duration::from_secs(expected), "{seconds}");
+    }
 }
 
 #[tokio::test]
