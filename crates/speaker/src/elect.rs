@@ -168,8 +168,11 @@ fn serve(
     if ranked.is_empty() {
         return Err(Reason::NoEligibleNode);
     }
-    let ranking: Ranking =
-        ranked.iter().take(MAX_RANKED).filter_map(|node| world.eligible.get(*node)).map(Arc::clone).collect();
+    // Who is drained comes last: it answers where nobody else can.
+    let is_drained = |node: &str| world.nodes.get(node).is_some_and(|node| node.drain);
+    let (drained, others): (Vec<&str>, Vec<&str>) = ranked.into_iter().partition(|node| is_drained(node));
+    let ranked = others.into_iter().chain(drained).take(MAX_RANKED);
+    let ranking: Ranking = ranked.filter_map(|node| world.eligible.get(node)).map(Arc::clone).collect();
     if !ranking.iter().any(|node| **node == *world.node) {
         return Err(Reason::NotEligible);
     }

@@ -28,7 +28,7 @@ pub type Members = BTreeMap<Arc<str>, IpAddr>;
 pub enum Stance {
     /// Own what falls to it.
     Serve,
-    /// Own nothing as long as another can: `landfall.io/drain`.
+    /// Own nothing as long as another can: `landfall.io/drain`. The others hear of it by the API, too, and rank this node last.
     Drain,
     /// Say that it ends and will be back: others are to cover it.
     Restart,
@@ -85,6 +85,8 @@ pub(crate) struct Liveness {
     /// What we were told last.
     members: Option<Arc<Members>>,
     keyring: Option<Keyring>,
+    /// What we cannot serve.
+    down: Down,
     /// The MAC addresses with which kernels answered, by node and interface.
     macs: BTreeMap<Arc<str>, BTreeMap<u32, MacAddr>>,
     buffer: Box<[u8]>,
@@ -112,6 +114,7 @@ impl Liveness {
             stance: Stance::Serve,
             members: None,
             keyring: None,
+            down: Down::default(),
             macs: BTreeMap::new(),
             buffer: vec![0; MAX_DATAGRAM + 1].into(),
             elect: false,
@@ -175,7 +178,7 @@ impl Liveness {
                 (Ok(keys), none) => match start(&self.node, self.inputs.settings.clone(), keys, now) {
                     Ok(membership) => {
                         tracing::info!("telling the other speakers that this one lives");
-                        *none = Some(membership);
+                        none.insert(membership).set_down(self.down.clone(), now);
                     }
                     Err(error) => tracing::error!(%error, "cannot watch the other speakers"),
                 },
@@ -195,6 +198,7 @@ impl Liveness {
             self.elect = true;
         }
         if stance != std::mem::replace(&mut self.stance, stance) {
+            self.handed_over = false;
             match stance {
                 Stance::Serve => membership.stay(now),
                 Stance::Drain => membership.leave(Leave::Drain, now),
@@ -217,7 +221,11 @@ impl Liveness {
                 Output::Send { to, datagram } => {
                     self.socket.send(&datagram, &to);
                 }
-                Output::HandedOver => self.handed_over = true,
+                Output::HandedOver => {
+                    self.handed_over = true;
+                    // Others answer now, so we need not any more.
+                    self.elect = self.stance == Stance::Drain;
+                }
                 Output::Probe { node } => {
                     self.ask(&node);
                 }
@@ -236,7 +244,12 @@ impl Liveness {
         if std::mem::take(&mut self.elect) {
             return Next::Elect;
         }
-        if self.handed_over { Next::HandedOver } else { Next::Wait }
+        if self.handed_over && self.stance == Stance::Restart { Next::HandedOver } else { Next::Wait }
+    }
+
+    /// Whether we drain and the others have not taken over yet: until then we go on answering.
+    pub(crate) fn hands_over(&self) -> bool {
+        self.stance == Stance::Drain && !self.handed_over
     }
 
     /// Membership, once we may own something.
@@ -288,8 +301,9 @@ impl Liveness {
     /// What we cannot serve from now on.
     pub(crate) fn set_down(&mut self, down: Down, now: Instant) {
         if let Some(membership) = &mut self.membership {
-            membership.set_down(down, now);
+            membership.set_down(down.clone(), now);
         }
+        self.down = down;
     }
 }
 

@@ -210,8 +210,8 @@ impl Model {
             Event::Node(change) => {
                 let replaced = self.nodes.apply(change);
                 self.dirty.all |= replaced.iter().any(|(name, before)| {
-                    let labels = |node: Option<&Node>| node.map(|node| node.labels.clone());
-                    labels(before.as_ref()) != labels(self.nodes.get(name))
+                    let matters = |node: Option<&Node>| node.map(|node| (node.labels.clone(), node.drain));
+                    matters(before.as_ref()) != matters(self.nodes.get(name))
                 });
             }
             Event::Speaker(change) => {

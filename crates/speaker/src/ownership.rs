@@ -29,13 +29,14 @@ pub(crate) struct Ownership {
 }
 
 /// Decides for the node `us`. What it owns it owns in a term from then on, and what it owned and does not any more (`before`)
-/// it gives up. `networks` are those that addresses may be in, whether or not their interfaces work at present.
+/// it gives up; while it `hands_over`, it goes on answering for what it owned. `networks` are those that addresses may be in, whether or not their interfaces work at present.
 pub(crate) fn decide(
     us: &str,
     desired: &Desired,
     membership: Option<&mut Membership>,
     networks: &BTreeSet<IpNet>,
     before: &Ownership,
+    hands_over: bool,
     now: Instant,
 ) -> Ownership {
     let mut after = Ownership::default();
@@ -57,7 +58,7 @@ pub(crate) fn decide(
         let situation = Situation::of(*ip, wanted, networks);
         let (owner, we_cover) =
             known.entry(situation).or_insert_with_key(|situation| situation.answers(us, membership)).clone();
-        let is_ours = owner.as_deref() == Some(us);
+        let is_ours = owner.as_deref() == Some(us) || hands_over && before.owned.contains(ip);
         if is_ours && membership.own(*ip, now).is_some() {
             after.owned.insert(*ip);
             continue;

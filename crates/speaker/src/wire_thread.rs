@@ -347,6 +347,7 @@ impl Wire {
     }
 
     fn elect(&mut self, desired: &Desired, now: Instant) -> Ownership {
+        let hands_over = self.liveness.as_ref().is_some_and(Liveness::hands_over);
         let membership = match &mut self.liveness {
             None => None,
             Some(liveness) => match liveness.membership() {
@@ -354,7 +355,7 @@ impl Wire {
                 None => return Ownership::default(), // not known yet: nothing is said either
             },
         };
-        ownership::decide(&self.node, desired, membership, &self.networks_seen, &self.ownership, now)
+        ownership::decide(&self.node, desired, membership, &self.networks_seen, &self.ownership, hands_over, now)
     }
 
     /// Opens the lane or tells it what it answers for; `false` when it does not stand, and is to be tried again.
@@ -476,9 +477,12 @@ fn cover(
     ownership: &Ownership,
     mut mac_of: impl FnMut(&Arc<str>, u32) -> Option<MacAddr>,
 ) {
+    // Asked once for each node and interface, however many addresses there are.
+    let mut macs: BTreeMap<(&Arc<str>, u32), Option<MacAddr>> = BTreeMap::new();
     for (interface, placed) in placement {
         for (ip, owner) in placed.addresses.iter().filter_map(|ip| Some((ip, ownership.covered.get(ip)?))) {
-            if let Some(mac) = mac_of(owner, *interface) {
+            let mac = *macs.entry((owner, *interface)).or_insert_with(|| mac_of(owner, *interface));
+            if let Some(mac) = mac {
                 table(tables, (*interface, protocol_of(*ip)), placed.mac).covered.insert(*ip, mac);
             }
         }

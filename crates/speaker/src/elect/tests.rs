@@ -285,3 +285,19 @@ fn services_that_share_an_address_are_answered_on_the_interfaces_of_all() {
         )
     );
 }
+
+#[test]
+fn who_is_drained_is_ranked_last_and_answers_where_nobody_else_can() {
+    let config = config(json!([{}]));
+    for (drained, first) in
+        [(vec![], "n3"), (vec!["n3"], "n1"), (vec!["n3", "n1"], "n2"), (vec!["n1", "n2", "n3"], "n3")]
+    {
+        let mut nodes = nodes();
+        drained.iter().for_each(|name| nodes.get_mut(*name).expect("a node").drain = true);
+        let eligible = ["n1", "n2", "n3"].map(Arc::from).into();
+        let world = World { node: "n2", config: &config, nodes: &nodes, eligible: &eligible };
+        let verdict = verdict(&service(&["172.30.0.200"]), None, &somewhere(), &world);
+        let Verdict::Serve { ranking, .. } = verdict else { panic!("{verdict:?}") };
+        assert_eq!((&*ranking[0], ranking.len()), (first, 3), "{drained:?} drained");
+    }
+}

@@ -80,7 +80,7 @@ impl Segment {
 
     fn decide(&mut self, at: usize, desired: &Desired, before: &Ownership) -> Ownership {
         let networks = BTreeSet::from(["192.0.2.0/24".parse().expect("a network")]);
-        decide(NODES[at], desired, Some(&mut self.nodes[at]), &networks, before, self.now)
+        decide(NODES[at], desired, Some(&mut self.nodes[at]), &networks, before, false, self.now)
     }
 
     /// What each node makes of one address whose ranking is n1, n2, n3: `o`wner, `c`overs, or a dot.
@@ -179,7 +179,7 @@ fn what_is_not_wanted_any_more_is_given_up_and_taken_in_a_new_term_afterwards() 
 #[test]
 fn where_nobody_watches_the_first_of_the_ranking_answers() {
     let wanted = desired("192.0.2.1", Interfaces::All);
-    let of = |node: &str| decide(node, &wanted, None, &BTreeSet::new(), &Ownership::default(), Instant::now());
+    let of = |node: &str| decide(node, &wanted, None, &BTreeSet::new(), &Ownership::default(), false, Instant::now());
     assert_eq!(of("n1").owned, BTreeSet::from([ip("192.0.2.1")]));
     assert_eq!(
         of("n2"),
@@ -199,4 +199,18 @@ fn a_node_in_its_hold_down_owns_nothing_while_another_can() {
     assert_eq!(segment.answers(&wanted), ".o.");
     segment.pass(Duration::from_secs(20));
     assert_eq!(segment.answers(&wanted), "o..");
+}
+
+#[test]
+fn who_hands_over_goes_on_answering_for_what_it_owned_and_for_nothing_else() {
+    let mut segment = Segment::new();
+    let wanted = desired("192.0.2.1", Interfaces::All);
+    let (owned, nothing) = (segment.decide(0, &wanted, &Ownership::default()), Ownership::default());
+    let now = segment.now;
+    segment.nodes[0].leave(Leave::Drain, now);
+    segment.carry_out(0);
+    for (before, hands_over, answers) in [(&owned, true, true), (&owned, false, false), (&nothing, true, false)] {
+        let after = decide("n1", &wanted, Some(&mut segment.nodes[0]), &BTreeSet::new(), before, hands_over, now);
+        assert_eq!(after.owned.contains(&ip("192.0.2.1")), answers, "{before:?} {hands_over}");
+    }
 }
