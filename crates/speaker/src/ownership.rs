@@ -91,8 +91,12 @@ impl<'a> Situation<'a> {
 
     /// The owner, and whether we cover it.
     fn answers(&self, us: &str, membership: &Membership) -> (Option<Arc<str>>, bool) {
-        let nodes = self.ranking.iter().map(|node| &**node);
-        let answers = membership.answers(nodes, |node| self.can_serve(membership, node));
+        let nodes = || self.ranking.iter().map(|node| &**node);
+        let mut answers = membership.answers(nodes(), |node| self.can_serve(membership, node));
+        if answers.owner.is_none() {
+            // Nobody has an interface for it: then one node is to say so.
+            answers = membership.answers(nodes(), |_| true);
+        }
         let owner = answers.owner.and_then(|owner| self.ranking.iter().find(|node| ***node == *owner)).cloned();
         (owner, answers.cover == Some(us))
     }

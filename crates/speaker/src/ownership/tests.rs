@@ -214,3 +214,15 @@ fn who_hands_over_goes_on_answering_for_what_it_owned_and_for_nothing_else() {
         assert_eq!(after.owned.contains(&ip("192.0.2.1")), answers, "{before:?} {hands_over}");
     }
 }
+
+#[test]
+fn where_no_node_has_an_interface_for_the_address_one_owns_it_and_can_say_so() {
+    let mut segment = Segment::new();
+    for at in 0..3 {
+        let now = segment.now;
+        segment.nodes[at].set_down(Down::new(["eth9"]), now);
+    }
+    segment.pass(Duration::from_millis(200));
+    let nowhere = Interfaces::Named(BTreeSet::from(["eth9".to_owned()]));
+    assert_eq!(segment.answers(&desired("192.0.2.1", nowhere)), "o..");
+}
