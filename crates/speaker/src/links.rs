@@ -196,8 +196,8 @@ impl Links {
         }
     }
 
-    /// On which interfaces each of these addresses is to be answered for: those that were named; else those whose network holds the
-    /// address; else, when none does, all. Only interfaces that may be used and are up count.
+    /// On which interfaces each of these addresses is to be answered for: those that were named; else those whose network
+    /// holds the address; else, when none does, all. Only interfaces that may be used and are up count.
     pub(crate) fn place<'a>(&self, addresses: impl IntoIterator<Item = (&'a IpAddr, &'a Interfaces)>) -> Placement {
         let usable = self.usable();
         let mut placement = Placement::new();

@@ -17,6 +17,7 @@ use landfall_runtime::table::Table;
 use landfall_runtime::watch::Change;
 
 use crate::elect::{self, Endpoints, Verdict, World};
+use crate::liveness::Members;
 use crate::sharers::Sharers;
 use crate::standing::{Standing, Watched};
 
@@ -122,7 +123,6 @@ pub struct Model {
     advertisements: Table<String, L2Advertisement>,
     loader: Loader,
     standing: Standing,
-    members: BTreeMap<Arc<str>, IpAddr>,
     eligible: BTreeSet<Arc<str>>,
     verdicts: BTreeMap<ServiceKey, Verdict>,
     dirty: Dirty,
@@ -155,8 +155,6 @@ pub struct Decided {
     pub changed: Vec<ServiceKey>,
     /// The list of mistakes in the configuration is another one now: see [`Model::problems`].
     pub problems_changed: bool,
-    /// [`Model::members`] are others now.
-    pub members_changed: bool,
     /// Decide again at this time even if nothing happens.
     pub again_at: Option<Instant>,
 }
@@ -179,7 +177,6 @@ impl Model {
             advertisements: Table::default(),
             loader: Loader::default(),
             standing: Standing::new(watched),
-            members: BTreeMap::new(),
             eligible: BTreeSet::new(),
             verdicts: BTreeMap::new(),
             dirty: Dirty { all: true, config: true, ..Dirty::default() },
@@ -261,16 +258,13 @@ impl Model {
         let edits = self.edits.until().filter(|until| now < *until && self.dirty.config);
         let problems_changed = edits.is_none() && self.load_config();
         let again_at = self.find_eligible(now).into_iter().chain(edits).min();
-        let members = self.standing.addresses().map(|(node, address)| (Arc::clone(node), address)).collect();
-        let members_changed = std::mem::replace(&mut self.members, members) != self.members;
-        let dirty = Dirty { config: self.dirty.config, ..std::mem::take(&mut self.dirty) };
-        self.dirty.config = dirty.config;
-        let touched: BTreeSet<ServiceKey> = match dirty.all {
+        let services = std::mem::take(&mut self.dirty.services);
+        let touched: BTreeSet<ServiceKey> = match std::mem::take(&mut self.dirty.all) {
             true => self.services.entries().keys().chain(self.verdicts.keys()).cloned().collect(),
-            false => dirty.services,
+            false => services,
         };
         let changed = touched.into_iter().filter(|key| self.decide_service(key)).collect();
-        Some(Decided { changed, problems_changed, members_changed, again_at })
+        Some(Decided { changed, problems_changed, again_at })
     }
 
     /// Reads the configuration anew if it was touched; says whether the list of problems is another one.
@@ -339,9 +333,9 @@ impl Model {
         &self.verdicts
     }
 
-    /// The nodes with a speaker to count on and the address of each.
-    pub fn members(&self) -> &BTreeMap<Arc<str>, IpAddr> {
-        &self.members
+    /// The nodes with a speaker to count on and the address of each, as of the last [`Model::decide`].
+    pub fn members(&self) -> Members {
+        self.standing.addresses().map(|(node, address)| (Arc::clone(node), address)).collect()
     }
 
     /// Whether this node is to own nothing, by the annotation `landfall.io/drain` of its Node.

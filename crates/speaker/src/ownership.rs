@@ -29,7 +29,8 @@ pub(crate) struct Ownership {
 }
 
 /// Decides for the node `us`. What it owns it owns in a term from then on, and what it owned and does not any more (`before`)
-/// it gives up; while it `hands_over`, it goes on answering for what it owned. `networks` are those that addresses may be in, whether or not their interfaces work at present.
+/// it gives up; while it `hands_over`, it goes on answering for what it owned. `networks` are those that addresses may be in,
+/// whether or not their interfaces work at present.
 pub(crate) fn decide(
     us: &str,
     desired: &Desired,

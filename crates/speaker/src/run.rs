@@ -229,8 +229,10 @@ impl Owner {
         self.stance.send_if_modified(|stance| std::mem::replace(stance, draining) != draining);
         self.unpublished.extend(decided.changed);
         let start = Instant::now();
+        let members = self.model.members();
+        let members_changed = self.members.borrow().as_deref() != Some(&members);
         if start < self.rests_until {
-            let something_left = !self.unpublished.is_empty() || self.claims.borrow().is_none();
+            let something_left = !self.unpublished.is_empty() || members_changed || self.claims.borrow().is_none();
             return something_left.then_some(self.rests_until);
         }
         let changed = std::mem::take(&mut self.unpublished);
@@ -248,8 +250,8 @@ impl Owner {
             }
         }
         // After what may have to be answered for: who is a member may own it.
-        if decided.members_changed || self.members.borrow().is_none() {
-            self.members.send_replace(Some(Arc::new(self.model.members().clone())));
+        if members_changed {
+            self.members.send_replace(Some(Arc::new(members)));
         }
         if !changed.is_empty() || self.claims.borrow().is_none() {
             self.publish_claims();
@@ -348,3 +350,6 @@ impl Owner {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
