@@ -18,11 +18,11 @@ use kube::{Api, Client, Resource as _};
 use landfall_api::speaker_key::{CLUSTER, KEY, Key, LENGTH, NEXT, Other, PREVIOUS, ROTATE, SINCE};
 use landfall_runtime::client::chain;
 use landfall_runtime::lease::Leadership;
+use landfall_runtime::random;
 use landfall_runtime::table::Table;
 use landfall_runtime::tasks::Tasks;
 use landfall_runtime::view;
 use landfall_runtime::watch::{self, Change};
-use ring::rand::{SecureRandom as _, SystemRandom};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
@@ -278,9 +278,7 @@ impl Keeper {
 
 /// A key that nobody has ever had.
 fn fresh() -> anyhow::Result<Key> {
-    let mut octets = vec![0; LENGTH];
-    SystemRandom::new().fill(&mut octets).ok().context("the kernel gives no random octets")?;
-    Ok(Key(octets))
+    Ok(Key(random::octets::<LENGTH>()?.to_vec()))
 }
 
 /// The Secret that is made where there is none.

@@ -14,6 +14,7 @@ pub mod lease;
 pub mod logs;
 pub mod metrics;
 pub mod probes;
+pub mod random;
 pub mod settling;
 pub mod shutdown;
 pub mod table;

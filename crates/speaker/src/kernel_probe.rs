@@ -30,8 +30,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use landfall_runtime::random;
 use landfall_wire::MacAddr;
-use ring::rand::{SecureRandom as _, SystemRandom};
 
 use crate::kernel_probe::echo_socket::{EchoSocket, Family};
 use crate::kernel_probe::questions::{Questions, Request};
@@ -63,7 +63,6 @@ pub struct Prober {
     echoes: BTreeMap<Family, EchoSocket>,
     /// When somebody was asked last.
     asked_at: Option<Instant>,
-    random: SystemRandom,
 }
 
 impl Prober {
@@ -72,16 +71,13 @@ impl Prober {
     /// # Errors
     /// When the system gives no random numbers.
     pub fn new() -> io::Result<Self> {
-        let random = SystemRandom::new();
-        let [a, b, ..] = random_octets(&random)?;
-        let identifier = u16::from_be_bytes([a, b]);
+        let identifier = u16::from_be_bytes(random::octets()?);
         Ok(Self {
             questions: Questions::new(identifier),
             identifier,
             segments: BTreeMap::new(),
             echoes: BTreeMap::new(),
             asked_at: None,
-            random,
         })
     }
 
@@ -112,7 +108,7 @@ impl Prober {
     }
 
     fn try_ask(&mut self, node: &Arc<str>, address: IpAddr, now: Instant) -> io::Result<()> {
-        let nonce = u64::from_be_bytes(random_octets(&self.random)?);
+        let nonce = u64::from_be_bytes(random::octets()?);
         let requests = self.questions.ask(node, address, nonce, now)?;
         // Where several interfaces lead to the node, one that takes the question is enough.
         let mut outcome = Ok(());
@@ -214,10 +210,4 @@ fn poll_answer(
             None => return Poll::Pending,
         }
     }
-}
-
-fn random_octets(random: &SystemRandom) -> io::Result<[u8; 8]> {
-    let mut octets = [0; 8];
-    random.fill(&mut octets).map_err(|_| io::Error::other("the system gives no random numbers"))?;
-    Ok(octets)
 }

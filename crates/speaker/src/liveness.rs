@@ -11,8 +11,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use landfall_membership::{Cause, Down, Keys, Leave, MAX_DATAGRAM, Member, Membership, Output, Start, View};
+use landfall_runtime::random;
 use landfall_wire::MacAddr;
-use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::sync::watch;
 
 use crate::beat_socket::BeatSocket;
@@ -314,13 +314,10 @@ fn start(
     now: Instant,
 ) -> anyhow::Result<Membership> {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let mut session = [0; 8];
-    let random = SystemRandom::new().fill(&mut session);
-    random.map_err(|_| anyhow::anyhow!("the system gives no random numbers"))?;
     let start = Start {
         node: Arc::clone(node),
         incarnation: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
-        session: u64::from_ne_bytes(session),
+        session: u64::from_ne_bytes(random::octets()?),
     };
     Ok(Membership::new(settings, keys, start, now)?)
 }

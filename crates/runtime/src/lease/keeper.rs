@@ -3,13 +3,11 @@
 use std::mem::{Discriminant, discriminant};
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
-use ring::rand::{SecureRandom as _, SystemRandom};
 use serde_json::{Value, json};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -17,6 +15,7 @@ use tracing::{error, info, warn};
 
 use super::{Answer, Ask, DURATION, Election, Leadership, Next, Now, Record, Stored};
 use crate::client::chain;
+use crate::random;
 
 /// Letting go is a read and a write at most; when the API is away there is no point in waiting: the Lease runs out.
 const RELEASE_LIMIT: Duration = Duration::from_secs(2);
@@ -62,13 +61,7 @@ pub fn unopposed() -> Candidacy {
 /// # Errors
 /// The kernel gives no random octets.
 pub fn identity(pod: &str) -> anyhow::Result<String> {
-    Ok(format!("{pod}_{:016x}", random()?))
-}
-
-fn random() -> anyhow::Result<u64> {
-    let mut octets = [0; 8];
-    SystemRandom::new().fill(&mut octets).ok().context("the kernel gives no random octets")?;
-    Ok(u64::from_ne_bytes(octets))
+    Ok(format!("{pod}_{:016x}", u64::from_ne_bytes(random::octets()?)))
 }
 
 /// Stands for election on the Lease `name`, as a task of its own. `client` should be that of
@@ -77,7 +70,7 @@ fn random() -> anyhow::Result<u64> {
 /// # Errors
 /// The kernel gives no random octets.
 pub fn stand(client: Client, namespace: &str, name: &str, identity: String) -> anyhow::Result<Candidacy> {
-    let election = Election::new(identity.clone(), random()?);
+    let election = Election::new(identity.clone(), u64::from_ne_bytes(random::octets()?));
     let leases = Leases { api: Api::namespaced(client, namespace), namespace: namespace.into(), name: name.into() };
     let (publish, leadership) = watch::channel(Leadership::Standby { leader: None });
     let (release, released) = oneshot::channel();
