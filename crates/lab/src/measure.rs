@@ -83,36 +83,45 @@ pub(crate) fn run(lab: &Lab, measure: &Measure) -> Result<ExitCode> {
     lab.state()?;
     // The limit is the computer's: it shows in its own namespace only.
     limits::ensure_neighbours(measure.what.addresses())?;
-    let mut report = lab.in_netns("cp", || {
+    let kept = lab.in_netns("cp", || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(attend(lab, measure))
     })??;
-    if measure.no_limits {
-        report.forget_limits();
-    }
-    if measure.json {
-        println!("{}", report.json_lines()?);
-    } else {
-        print!("{}", report.table());
-    }
-    Ok(if report.is_kept() { ExitCode::SUCCESS } else { ExitCode::from(EXCEEDED) })
+    Ok(if kept { ExitCode::SUCCESS } else { ExitCode::from(EXCEEDED) })
 }
 
-/// Measures, and clears up whatever comes of it.
-async fn attend(lab: &Lab, measure: &Measure) -> Result<Report> {
+/// Measures, prints the figures, and clears up whatever comes of it. Returns whether the figures kept their limits.
+async fn attend(lab: &Lab, measure: &Measure) -> Result<bool> {
     let mut terminated = signal(SignalKind::terminate())?;
     let bench = Bench::open(lab, &measure.which).await?;
     say(&format!("measuring {}", bench.installed.place()));
-    let result = tokio::select! {
+    let report = tokio::select! {
         report = measure.what.run(&bench) => report,
         _ = tokio::signal::ctrl_c() => interrupted(),
         _ = terminated.recv() => interrupted(),
     };
+    // Before clearing up, which may take minutes, and fail: the figures are worth more.
+    let result = report.and_then(|report| measure.show(report));
     say("clearing up");
     let cleared = bench.close().await.context("clear up after the measurement");
     match (result, cleared) {
         (Err(error), Err(second)) => Err(error.context(format!("{second:#}; and before that"))),
         (result, cleared) => cleared.and(result),
+    }
+}
+
+impl Measure {
+    /// Prints the figures; says whether they kept their limits.
+    fn show(&self, mut report: Report) -> Result<bool> {
+        if self.no_limits {
+            report.forget_limits();
+        }
+        if self.json {
+            println!("{}", report.json_lines()?);
+        } else {
+            print!("{}", report.table());
+        }
+        Ok(report.is_kept())
     }
 }
 

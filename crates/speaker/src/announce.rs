@@ -30,11 +30,24 @@ pub(crate) enum Event {
     Tick,
 }
 
+/// Whom an announcement is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Manner {
+    /// The first one: for all, and once more for each neighbour that surely has to know.
+    Opening,
+    /// The rest of the burst: for all.
+    Repeat,
+    /// One of those that keep tables fresh; whether somebody else has the address is asked on this occasion.
+    Refresh,
+}
+
 /// Send one announcement of each of the addresses on the interface, as one batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Announce {
     /// The interface's index.
     pub(crate) interface: u32,
+    /// Whom it is for.
+    pub(crate) manner: Manner,
     /// The addresses, in order.
     pub(crate) addresses: Vec<IpAddr>,
 }
@@ -84,23 +97,24 @@ impl Announcer {
     }
 
     fn send_due(&mut self, now: Instant) -> Vec<Announce> {
-        let mut batches: BTreeMap<u32, Vec<IpAddr>> = BTreeMap::new();
+        let mut batches: BTreeMap<(u32, Manner), Vec<IpAddr>> = BTreeMap::new();
         while let Some(&(due, place)) = self.queue.first() {
             if due > now {
                 break;
             }
             self.queue.pop_first();
             let Some(mut progress) = self.places.get(&place).copied() else { continue };
+            let manner = manner(progress);
             progress.sent += 1;
             progress.due = next(place, progress, now);
             self.schedule(place, progress);
-            batches.entry(place.0).or_default().push(place.1);
+            batches.entry((place.0, manner)).or_default().push(place.1);
         }
         batches
             .into_iter()
-            .map(|(interface, mut addresses)| {
+            .map(|((interface, manner), mut addresses)| {
                 addresses.sort_unstable();
-                Announce { interface, addresses }
+                Announce { interface, manner, addresses }
             })
             .collect()
     }
@@ -115,6 +129,16 @@ impl Announcer {
         if let Some(old) = self.places.remove(&place) {
             self.queue.remove(&(old.due, place));
         }
+    }
+}
+
+/// That of the announcement that is due.
+fn manner(progress: Progress) -> Manner {
+    let [.., last] = BURST;
+    match progress.sent {
+        0 => Manner::Opening,
+        _ if progress.due <= progress.started + last => Manner::Repeat,
+        _ => Manner::Refresh,
     }
 }
 

@@ -3,16 +3,18 @@
 //! A [`Lane`] is one protocol on one interface: a packet socket and the task that serves it. The task may be aborted at any
 //! time; it holds nothing but frames that wait to be sent.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use landfall_wire::{ArpFrame, MacAddr, NdpFrame, solicited_node_multicast};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use crate::announce::Manner;
+use crate::askers::Askers;
 use crate::groups::Groups;
 use crate::packet_socket::{PacketSocket, Protocol};
 use crate::respond::{Owned, Verdict, respond};
@@ -21,7 +23,7 @@ use crate::wire_metrics::WireMetrics;
 
 /// Longer than any request; what is cut off is refused as truncated.
 const LONGEST_FRAME: usize = 2048;
-/// Batches of announcements that may wait while the interface takes no frames. A newer one for the same addresses follows
+/// Batches of announcements and probes that may wait while the interface takes no frames. A newer one for the same addresses follows
 /// within about a minute.
 const WAITING_BATCHES: usize = 16;
 /// Frames that may wait besides an answer that cannot be sent now. Who asked asks again after a second.
@@ -29,13 +31,25 @@ const WAITING_FRAMES: usize = 65_536;
 /// Pause after an error of the socket, so that one which stays does not keep the processor busy.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
+/// What is to be said unasked of some addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Unasked {
+    /// That they are here; these neighbours always have to know.
+    Announce(Manner, BTreeSet<IpAddr>),
+    /// Has anybody got one of them?
+    Probe,
+}
+
+/// The same for each of these.
+type Batch = (Unasked, Vec<IpAddr>);
+
 /// One protocol on one interface. Dropping it ends the answers at once.
 #[derive(Debug)]
 pub(crate) struct Lane {
     socket: Arc<PacketSocket>,
     protocol: Protocol,
     owned: watch::Sender<Arc<Owned>>,
-    announcements: mpsc::Sender<Vec<IpAddr>>,
+    unasked: mpsc::Sender<Batch>,
     groups: Groups,
     metrics: WireMetrics,
     task: JoinHandle<()>,
@@ -54,9 +68,8 @@ impl Lane {
         metrics: &WireMetrics,
     ) -> io::Result<Self> {
         let socket = Arc::new(PacketSocket::open(interface, protocol)?);
-        let nothing = Owned { mac: owned.mac, addresses: BTreeSet::new(), covered: BTreeMap::new() };
-        let (sender, receiver) = watch::channel(Arc::new(nothing));
-        let (announcements, batches) = mpsc::channel(WAITING_BATCHES);
+        let (sender, receiver) = watch::channel(Arc::new(Owned::nothing(owned.mac)));
+        let (unasked, batches) = mpsc::channel(WAITING_BATCHES);
         let server = Server {
             socket: Arc::clone(&socket),
             interface,
@@ -65,12 +78,13 @@ impl Lane {
             claims: claims.clone(),
             batches,
             queue: VecDeque::new(),
+            askers: Askers::default(),
             metrics: metrics.clone(),
         };
         let task = tokio::spawn(server.serve());
         let groups = Groups::new(interface);
         let metrics = metrics.clone();
-        let mut lane = Self { socket, protocol, owned: sender, announcements, groups, metrics, task };
+        let mut lane = Self { socket, protocol, owned: sender, unasked, groups, metrics, task };
         lane.own(owned)?;
         Ok(lane)
     }
@@ -80,16 +94,16 @@ impl Lane {
     /// # Errors
     /// When a solicited-node group cannot be joined. What could be done was done; call it again.
     pub(crate) fn own(&mut self, owned: Owned) -> io::Result<()> {
-        let all = owned.addresses.iter().chain(owned.covered.keys());
+        let all = owned.addresses.iter().chain(&owned.on_trial).chain(owned.covered.keys());
         let groups = all.filter_map(|ip| solicited_node_group(*ip)).collect();
         self.owned.send_replace(Arc::new(owned));
         self.groups.follow(&self.socket, &groups)
     }
 
-    /// Announces each of the addresses once, as soon as the interface takes the frames. An address that was withdrawn until
+    /// Says this of each of the addresses once, as soon as the interface takes the frames. An address that was withdrawn until
     /// then is left out.
-    pub(crate) fn announce(&self, addresses: Vec<IpAddr>) {
-        if self.announcements.try_send(addresses).is_err() {
+    pub(crate) fn say(&self, what: Unasked, addresses: Vec<IpAddr>) {
+        if self.unasked.try_send((what, addresses)).is_err() {
             self.metrics.send_error(self.protocol.name(), "queue_full");
         }
     }
@@ -109,21 +123,30 @@ fn solicited_node_group(ip: IpAddr) -> Option<Ipv6Addr> {
     }
 }
 
-/// What waits to be sent. Announcements are built at the last moment, with the MAC address of that moment.
+/// What waits to be sent. All but answers are built at the last moment, with the MAC address of that moment.
 #[derive(Debug)]
 enum Waiting {
-    Answer { ip: IpAddr, frame: Vec<u8> },
+    Answer {
+        ip: IpAddr,
+        frame: Vec<u8>,
+    },
     GratuitousRequest(Ipv4Addr),
     GratuitousReply(Ipv4Addr),
     UnsolicitedAdvertisement(Ipv6Addr),
+    /// A question to a neighbour in the name of our address: who answers it takes note of who asks (RFC 826, "Packet
+    /// Reception"), Linux at any time. By broadcast where its MAC address is not known.
+    RequestFrom(Ipv4Addr, Ipv4Addr, Option<MacAddr>),
+    /// The unsolicited advertisement, for one neighbour alone.
+    AdvertisementTo(Ipv6Addr, Ipv6Addr, MacAddr),
+    Probe(IpAddr),
 }
 
 impl Waiting {
     fn ip(&self) -> IpAddr {
         match self {
-            Self::Answer { ip, .. } => *ip,
-            Self::GratuitousRequest(ip) | Self::GratuitousReply(ip) => IpAddr::V4(*ip),
-            Self::UnsolicitedAdvertisement(ip) => IpAddr::V6(*ip),
+            Self::Answer { ip, .. } | Self::Probe(ip) => *ip,
+            Self::GratuitousRequest(ip) | Self::GratuitousReply(ip) | Self::RequestFrom(ip, ..) => IpAddr::V4(*ip),
+            Self::UnsolicitedAdvertisement(ip) | Self::AdvertisementTo(ip, ..) => IpAddr::V6(*ip),
         }
     }
 
@@ -133,6 +156,16 @@ impl Waiting {
             Self::GratuitousRequest(ip) => ArpFrame::gratuitous_request(*ip, mac).to_octets().to_vec(),
             Self::GratuitousReply(ip) => ArpFrame::gratuitous_reply(*ip, mac).to_octets().to_vec(),
             Self::UnsolicitedAdvertisement(ip) => NdpFrame::unsolicited_advertisement(*ip, mac).to_octets(),
+            Self::RequestFrom(ip, neighbour, at) => {
+                let request = ArpFrame::request(*neighbour, (mac, *ip));
+                ArpFrame { destination: at.unwrap_or(request.destination), ..request }.to_octets().to_vec()
+            }
+            Self::AdvertisementTo(ip, neighbour, at) => {
+                let to_all = NdpFrame::unsolicited_advertisement(*ip, mac);
+                NdpFrame { destination: *neighbour, destination_mac: *at, ..to_all }.to_octets()
+            }
+            Self::Probe(IpAddr::V4(ip)) => ArpFrame::probe(*ip, mac).to_octets().to_vec(),
+            Self::Probe(IpAddr::V6(ip)) => NdpFrame::probe(*ip, mac).to_octets(),
         }
     }
 }
@@ -144,8 +177,9 @@ struct Server {
     protocol: Protocol,
     owned: watch::Receiver<Arc<Owned>>,
     claims: mpsc::Sender<Claimed>,
-    batches: mpsc::Receiver<Vec<IpAddr>>,
+    batches: mpsc::Receiver<Batch>,
     queue: VecDeque<Waiting>,
+    askers: Askers,
     metrics: WireMetrics,
 }
 
@@ -169,7 +203,10 @@ impl Server {
                     }
                 }
                 batch = self.batches.recv(), if self.queue.is_empty() => match batch {
-                    Some(addresses) => self.queue.extend(addresses.into_iter().flat_map(announcement)),
+                    Some((what, addresses)) => {
+                        let askers: Vec<_> = self.askers.lately(Instant::now()).collect();
+                        self.queue.extend(unasked(&addresses, &what, &askers));
+                    }
                     None => return,
                 },
             }
@@ -180,8 +217,11 @@ impl Server {
         let protocol = self.protocol.name();
         let verdict = respond(frame, &self.owned.borrow());
         match verdict {
-            Verdict::Answer { ip, frame } => {
+            Verdict::Answer { ip, frame, asker } => {
                 self.metrics.request_received(ip);
+                if let Some((ip, mac)) = asker {
+                    self.askers.asked(ip, mac, Instant::now());
+                }
                 self.answer(ip, frame);
             }
             // Claims that come faster than they are looked at are the same again and again.
@@ -220,6 +260,7 @@ impl Server {
                 tracing::debug!(protocol = self.protocol.name(), %ip, "answered");
                 self.metrics.response_sent(ip);
             }
+            (Ok(Sent::Yes), Waiting::Probe(_) | Waiting::RequestFrom(..) | Waiting::AdvertisementTo(..)) => {}
             (Ok(Sent::Yes), _) => self.metrics.gratuitous_sent(ip),
             (Ok(Sent::NotOurs), _) => {}
             (Err(error), _) => {
@@ -247,6 +288,7 @@ async fn send_first(
     let owned = Arc::clone(&owned.borrow());
     let is_ours = match waiting {
         Waiting::Answer { ip, .. } => owned.answers_with(*ip).is_some(),
+        Waiting::Probe(ip) => owned.is_ours(*ip),
         announcement => owned.addresses.contains(&announcement.ip()),
     };
     if !is_ours {
@@ -255,11 +297,39 @@ async fn send_first(
     socket.send(&waiting.frame(owned.mac)).await.map(|()| Sent::Yes)
 }
 
-/// The frames that announce an address. Linux takes the request form at any time; some devices heed only the reply form.
+/// The frames, first those that concern everybody. Linux takes the request form of an announcement at any time; some devices
+/// heed only the reply form. Neighbours that surely use an address hear of it once more, each for itself: some heed no
+/// gratuitous frames, and some switches hold back broadcasts.
+fn unasked(addresses: &[IpAddr], what: &Unasked, askers: &[(IpAddr, MacAddr)]) -> Vec<Waiting> {
+    let probes = || addresses.iter().map(|ip| Waiting::Probe(*ip));
+    let Unasked::Announce(manner, neighbours) = what else { return probes().collect() };
+    let mut frames: Vec<Waiting> = addresses.iter().flat_map(|ip| announcement(*ip)).collect();
+    if *manner == Manner::Opening {
+        let unknown = neighbours.iter().filter(|ip| !askers.iter().any(|(asker, _)| asker == *ip));
+        let all: Vec<_> =
+            unknown.map(|ip| (*ip, None)).chain(askers.iter().map(|(ip, mac)| (*ip, Some(*mac)))).collect();
+        frames.extend(addresses.iter().flat_map(|ip| all.iter().filter_map(|to| in_person(*ip, *to))));
+    }
+    if *manner != Manner::Repeat {
+        frames.extend(probes());
+    }
+    frames
+}
+
+/// What says to all that the address is here.
 fn announcement(ip: IpAddr) -> Vec<Waiting> {
     match ip {
         IpAddr::V4(ip) => vec![Waiting::GratuitousRequest(ip), Waiting::GratuitousReply(ip)],
         IpAddr::V6(ip) => vec![Waiting::UnsolicitedAdvertisement(ip)],
+    }
+}
+
+/// What says so to one neighbour, if it can be reached.
+fn in_person(ip: IpAddr, (neighbour, mac): (IpAddr, Option<MacAddr>)) -> Option<Waiting> {
+    match (ip, neighbour) {
+        (IpAddr::V4(ip), IpAddr::V4(neighbour)) => Some(Waiting::RequestFrom(ip, neighbour, mac)),
+        (IpAddr::V6(ip), IpAddr::V6(neighbour)) => Some(Waiting::AdvertisementTo(ip, neighbour, mac?)),
+        _ => None,
     }
 }
 

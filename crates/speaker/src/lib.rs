@@ -5,6 +5,7 @@
 
 mod announce;
 mod announced_metric;
+mod askers;
 pub mod beat_socket;
 pub mod claims;
 pub mod desired;
@@ -20,6 +21,7 @@ pub mod model;
 mod netlink;
 mod ownership;
 mod packet_socket;
+mod probation;
 mod respond;
 mod rivals;
 mod run;

@@ -1,7 +1,7 @@
 //! What the kernel says of its interfaces and their addresses, as it changes.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::Context as _;
 use futures::channel::mpsc::UnboundedReceiver;
@@ -11,11 +11,12 @@ use landfall_wire::MacAddr;
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage, State};
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{AsyncSocket as _, SocketAddr, TokioSocket};
 use nix::sys::socket::{setsockopt, sockopt};
-use rtnetlink::{Handle, MulticastGroup};
+use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
 use tokio::task::JoinHandle;
 
 use crate::links::{InterfaceAddress, Link, LinkEvent};
@@ -23,6 +24,9 @@ use crate::links::{InterfaceAddress, Link, LinkEvent};
 /// Room for the news of a node that starts hundreds of Pods at once: about 2,000 messages of 2 kB. Beyond it the kernel
 /// drops news and says so, and everything is read afresh.
 const RECEIVE_BUFFER: usize = 4 << 20;
+
+/// An address that is on no network of anybody (RFC 5737): the way to it is the way to the world. Nothing is sent to it.
+const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 
 const GROUPS: [MulticastGroup; 3] = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
 
@@ -113,6 +117,17 @@ impl Netlink {
     }
 }
 
+impl Netlink {
+    /// The next hop towards the world, with the index of the interface; none where no route leads there by way of a router.
+    /// The kernel is asked for one destination, not for its table, which may have a million routes.
+    pub(crate) async fn gateway(&self) -> Option<(u32, Ipv4Addr)> {
+        let route = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(ELSEWHERE, 32).build();
+        // Without such a route the answer is an error, which is as good as none.
+        let answer = self.handle.route().get(route).execute().try_next().await;
+        read_route(&answer.ok()??)
+    }
+}
+
 impl Drop for Netlink {
     fn drop(&mut self) {
         self.connection.abort();
@@ -180,6 +195,19 @@ fn read_address(message: &AddressMessage) -> Option<(u32, InterfaceAddress)> {
     let peer: IpAddr = peer.or(local)?;
     let network = IpNet::new(peer, message.header.prefix_len).ok()?.trunc();
     Some((message.header.index, InterfaceAddress { local: local.unwrap_or(peer), network }))
+}
+
+/// `None` for a destination that is on-link, or out of reach.
+fn read_route(message: &RouteMessage) -> Option<(u32, Ipv4Addr)> {
+    let (mut interface, mut gateway) = (None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Oif(index) => interface = Some(*index),
+            RouteAttribute::Gateway(RouteAddress::Inet(ip)) => gateway = Some(*ip),
+            _ => {}
+        }
+    }
+    Some((interface?, gateway?))
 }
 
 #[cfg(test)]

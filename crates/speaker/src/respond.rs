@@ -12,11 +12,23 @@ pub(crate) struct Owned {
     pub(crate) mac: MacAddr,
     /// Our own addresses.
     pub(crate) addresses: BTreeSet<IpAddr>,
+    /// New ones of ours, which are not answered for before it is known that nobody else has them.
+    pub(crate) on_trial: BTreeSet<IpAddr>,
     /// Those of other nodes whose speakers are silent, with the MAC addresses of their interfaces, which the answers carry.
     pub(crate) covered: BTreeMap<IpAddr, MacAddr>,
 }
 
 impl Owned {
+    /// Nothing yet, on an interface with this MAC address.
+    pub(crate) fn nothing(mac: MacAddr) -> Self {
+        Self { mac, addresses: BTreeSet::new(), on_trial: BTreeSet::new(), covered: BTreeMap::new() }
+    }
+
+    /// Whether nobody else may have `ip`.
+    pub(crate) fn is_ours(&self, ip: IpAddr) -> bool {
+        self.addresses.contains(&ip) || self.on_trial.contains(&ip)
+    }
+
     /// The MAC address that an answer for `ip` carries, if it is to be answered for.
     pub(crate) fn answers_with(&self, ip: IpAddr) -> Option<MacAddr> {
         if self.addresses.contains(&ip) { Some(self.mac) } else { self.covered.get(&ip).copied() }
@@ -32,6 +44,8 @@ pub(crate) enum Verdict {
         ip: IpAddr,
         /// The answer's octets.
         frame: Vec<u8>,
+        /// Who asked, and from where; `None` for who has no address yet.
+        asker: Option<(IpAddr, MacAddr)>,
     },
     /// Somebody else says that `ip`, which is ours, is at `mac`.
     Claimed {
@@ -92,7 +106,7 @@ fn to_arp(frame: &ArpFrame, owned: &Owned) -> Verdict {
     let arp = &frame.arp;
     let (sender, ip) = (IpAddr::V4(arp.sender.1), IpAddr::V4(arp.target.1));
     // Whoever sends from an address says to have it: an announcement, an answer, or a question in its name.
-    if owned.addresses.contains(&sender) && arp.sender.0 != owned.mac && is_station(arp.sender.0) {
+    if owned.is_ours(sender) && arp.sender.0 != owned.mac && is_station(arp.sender.0) {
         return Verdict::Claimed { ip: sender, mac: arp.sender.0 };
     }
     if arp.operation != Operation::Request {
@@ -115,7 +129,8 @@ fn to_arp(frame: &ArpFrame, owned: &Owned) -> Verdict {
         // Whatever MAC address it speaks of, the frame is ours: switches would look for the owner behind our port.
         None => {
             let answer = ArpFrame { source: owned.mac, ..ArpFrame::reply(arp, mac) };
-            Verdict::Answer { ip, frame: answer.to_octets().to_vec() }
+            let asker = (!arp.sender.1.is_unspecified()).then_some((sender, arp.sender.0));
+            Verdict::Answer { ip, frame: answer.to_octets().to_vec(), asker }
         }
     }
 }
@@ -127,7 +142,7 @@ fn to_ndp(frame: &NdpFrame, owned: &Owned) -> Verdict {
         NdpMessage::Advertisement(advertisement) => {
             let (ip, mac) = (IpAddr::V6(advertisement.target), advertisement.target_link_layer);
             let mac = mac.filter(|mac| *mac != owned.mac && is_station(*mac));
-            return match mac.filter(|_| owned.addresses.contains(&ip)) {
+            return match mac.filter(|_| owned.is_ours(ip)) {
                 Some(mac) => Verdict::Claimed { ip, mac },
                 None => Verdict::Ignored(Reason::NotARequest),
             };
@@ -147,7 +162,10 @@ fn to_ndp(frame: &NdpFrame, owned: &Owned) -> Verdict {
     };
     match refusal {
         Some(reason) => Verdict::Ignored(reason),
-        None => Verdict::Answer { ip, frame: answer.to_octets() },
+        None => {
+            let asker = (!frame.source.is_unspecified()).then_some((frame.source.into(), answer.destination_mac));
+            Verdict::Answer { ip, frame: answer.to_octets(), asker }
+        }
     }
 }
 

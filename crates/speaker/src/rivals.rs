@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use landfall_wire::MacAddr;
 
-/// How long the kernels of our peers have to answer, so that we learn whose MAC address it is.
-const ASKED_FOR: Duration = Duration::from_secs(1);
+/// How long the kernels of our peers have to answer, so that we learn whose MAC address it is; and the shortest time between
+/// two such questions to all of them, however many MAC addresses a stranger makes up.
+pub(crate) const ASKED_FOR: Duration = Duration::from_secs(1);
 /// RFC 5227 section 1.1, DEFEND_INTERVAL.
 const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
 /// A stranger that was not heard for so long is gone: neighbours ask anew for what they use within a minute or two.
@@ -41,12 +42,15 @@ pub(crate) struct Finding {
 
 /// Those who are no peer as far as we know, by the address that they claim: at most one for each address of ours.
 #[derive(Debug, Default)]
-pub(crate) struct Rivals(BTreeMap<IpAddr, Rival>);
+pub(crate) struct Rivals {
+    rivals: BTreeMap<IpAddr, Rival>,
+    asked: Option<Instant>,
+}
 
 #[derive(Debug)]
 struct Rival {
     mac: MacAddr,
-    asked: Instant,
+    since: Instant,
     heard: Instant,
     defended: Option<Instant>,
     is_stranger: bool,
@@ -55,16 +59,21 @@ struct Rival {
 impl Rivals {
     /// Takes the claim of somebody whose MAC address is no peer's that we know.
     pub(crate) fn heard(&mut self, claimed: Claimed, now: Instant) -> Finding {
-        let rival = match self.0.get_mut(&claimed.ip).filter(|rival| rival.mac == claimed.mac) {
+        let rival = match self.rivals.get_mut(&claimed.ip).filter(|rival| rival.mac == claimed.mac) {
             Some(rival) => rival,
             None => {
-                let new = Rival { mac: claimed.mac, asked: now, heard: now, defended: None, is_stranger: false };
-                self.0.insert(claimed.ip, new);
-                return Finding { ask: true, ..Finding::default() };
+                let new = Rival { mac: claimed.mac, since: now, heard: now, defended: None, is_stranger: false };
+                self.rivals.insert(claimed.ip, new);
+                // Their answers to a question of less than this ago come in time for this one, too.
+                let ask = self.asked.is_none_or(|asked| now >= asked + ASKED_FOR);
+                if ask {
+                    self.asked = Some(now);
+                }
+                return Finding { ask, ..Finding::default() };
             }
         };
         rival.heard = now;
-        if now < rival.asked + ASKED_FOR {
+        if now < rival.since + ASKED_FOR {
             return Finding::default();
         }
         let new = !std::mem::replace(&mut rival.is_stranger, true);
@@ -77,13 +86,23 @@ impl Rivals {
 
     /// The address is claimed by nobody but peers now, or is not ours any more.
     pub(crate) fn forget(&mut self, ip: IpAddr) {
-        self.0.remove(&ip);
+        self.rivals.remove(&ip);
+    }
+
+    /// Whether the address is claimed by somebody who is a stranger for all we know.
+    pub(crate) fn is_stranger(&self, ip: IpAddr) -> bool {
+        self.rivals.get(&ip).is_some_and(|rival| rival.is_stranger)
+    }
+
+    /// When a stranger will be forgotten who is not heard again.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        self.rivals.values().map(|rival| rival.heard + FORGOTTEN_AFTER).min()
     }
 
     /// The addresses that a stranger claims, with its MAC address, and forgets those that were not heard for long.
     pub(crate) fn strangers(&mut self, now: Instant) -> BTreeMap<IpAddr, MacAddr> {
-        self.0.retain(|_, rival| now < rival.heard + FORGOTTEN_AFTER);
-        self.0.iter().filter(|(_, rival)| rival.is_stranger).map(|(ip, rival)| (*ip, rival.mac)).collect()
+        self.rivals.retain(|_, rival| now < rival.heard + FORGOTTEN_AFTER);
+        self.rivals.iter().filter(|(_, rival)| rival.is_stranger).map(|(ip, rival)| (*ip, rival.mac)).collect()
     }
 }
 
@@ -113,7 +132,19 @@ mod tests {
             assert_eq!(rivals.heard(claimed(mac), at(ms)), finding, "after {ms} ms");
         }
         assert_eq!(rivals.strangers(at(12_001)), BTreeMap::from([(ip, claimed(8).mac)]));
+        assert_eq!(rivals.next_due(), Some(at(312_001)));
         assert_eq!(rivals.strangers(at(312_001)), BTreeMap::new(), "it has not been heard for long");
+    }
+
+    #[test]
+    fn a_stranger_that_makes_up_mac_addresses_lets_us_ask_once_a_second() {
+        let (start, mut rivals) = (Instant::now(), Rivals::default());
+        let asked = (0..2_000_u64).filter(|ms| {
+            let [.., a, b] = ms.to_be_bytes();
+            let claimed = Claimed { ip: [192, 0, 2, b].into(), mac: MacAddr::new(2, 0, 0, 0, a, b), interface: 2 };
+            rivals.heard(claimed, start + Duration::from_millis(*ms)).ask
+        });
+        assert_eq!(asked.collect::<Vec<_>>(), [0, 1_000]);
     }
 
     #[test]
@@ -125,6 +156,7 @@ mod tests {
         assert!(rivals.heard(claimed, start).ask);
         rivals.forget(ip);
         assert!(rivals.heard(claimed, start + Duration::from_secs(2)).ask, "asked anew, not judged");
+        assert!(!rivals.is_stranger(ip));
         assert_eq!(rivals.strangers(start + Duration::from_secs(2)), BTreeMap::new());
     }
 }

@@ -5,7 +5,7 @@
 //! [`Lane`](crate::frames::Lane) (aborted when its addresses or its interface go).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -16,20 +16,23 @@ use ipnet::IpNet;
 use landfall_wire::MacAddr;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::announce::{Announcer, Event};
+use crate::announce::{Announce, Announcer, Event, Manner};
 use crate::desired::{Announced, Answers, Desired, Interfaces};
-use crate::frames::Lane;
+use crate::frames::{Lane, Unasked};
 use crate::links::{InterfaceFilter, Links, Placed, Placement};
 use crate::liveness::{Liveness, LivenessInputs, News, Next};
 use crate::netlink::Netlink;
 use crate::ownership::{self, Ownership};
 use crate::packet_socket::Protocol;
+use crate::probation::{Probation, TRY_AGAIN};
 use crate::respond::Owned;
-use crate::rivals::{Claimed, Rivals};
+use crate::rivals::{ASKED_FOR, Claimed, Rivals};
 use crate::wire_metrics::WireMetrics;
 
 /// How soon a socket that could not be opened, or a group that could not be joined, is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+/// How often the gateway is looked up besides, since its changes are no news of interfaces.
+const LOOK_FOR_GATEWAY: Duration = Duration::from_secs(60);
 /// Pieces of news that are taken together before the sockets follow: hundreds come at once when a node starts its Pods.
 const NEWS_AT_ONCE: usize = 256;
 
@@ -128,6 +131,9 @@ struct Wire {
     /// What others say to have of ours.
     claims: (mpsc::Sender<Claimed>, mpsc::Receiver<Claimed>),
     rivals: Rivals,
+    probation: Probation,
+    /// The gateway, and the interface towards it.
+    gateway: Option<(u32, Ipv4Addr)>,
     lanes: BTreeMap<LaneKey, Lane>,
     /// What the lanes were last told.
     tables: BTreeMap<LaneKey, Owned>,
@@ -157,6 +163,8 @@ impl Wire {
             ownership: Ownership::default(),
             claims: mpsc::channel(CLAIMS_AT_ONCE),
             rivals: Rivals::default(),
+            probation: Probation::default(),
+            gateway: None,
             lanes: BTreeMap::new(),
             tables: BTreeMap::new(),
             placement: Placement::new(),
@@ -177,12 +185,19 @@ impl Wire {
         let mut netlink = Netlink::open()?;
         self.links.apply(netlink.next().await?); // all interfaces
         self.links_changed();
+        let mut look_for_gateway_at = Instant::now();
         loop {
+            if look_for_gateway_at <= Instant::now() {
+                self.gateway = netlink.gateway().await;
+                look_for_gateway_at = Instant::now() + LOOK_FOR_GATEWAY;
+            }
             let wanted = Arc::clone(&desired.borrow_and_update());
             self.follow(&wanted, Instant::now());
             self.say_when(ready);
             loop {
-                let wake_at = self.announcer.next_due().into_iter().chain(self.retry_at).min();
+                let timers =
+                    [self.announcer.next_due(), self.probation.next_due(), self.rivals.next_due(), self.retry_at];
+                let wake_at = timers.into_iter().flatten().chain([look_for_gateway_at]).min();
                 tokio::select! {
                     news = news(&mut self.liveness) => {
                         if self.live(news, &wanted, Instant::now()) {
@@ -204,13 +219,17 @@ impl Wire {
                             self.links.apply(event?);
                         }
                         self.links_changed();
+                        look_for_gateway_at = Instant::now();
                         break;
                     }
                     () = sleep_until(wake_at) => {
-                        if self.retry_at.is_some_and(|at| at <= Instant::now()) {
+                        let now = Instant::now();
+                        self.announce(Event::Tick, now);
+                        let again = self.probe(now) | self.rivals.next_due().is_some_and(|at| at <= now);
+                        let retry = self.retry_at.into_iter().chain([look_for_gateway_at]).any(|at| at <= now);
+                        if again || retry {
                             break;
                         }
-                        self.announce(Event::Tick, Instant::now());
                     }
                 }
             }
@@ -270,19 +289,31 @@ impl Wire {
         if let Some(liveness) = self.liveness.as_mut().filter(|_| finding.ask) {
             liveness.ask_all();
         }
+        let on_trial = self.probation.holds(ip);
+        let pause = if self.rivals.is_stranger(ip) { TRY_AGAIN } else { ASKED_FOR };
+        self.probation.is_taken(ip, pause, now);
         if finding.new {
-            tracing::warn!(
-                %ip, %mac, interface,
-                "a machine that is no node of ours answers for an address of ours: take the address from it, or out of the pool"
-            );
+            let way_out = "take the address from it, or out of the pool";
+            tracing::warn!(%ip, %mac, interface, on_trial, way_out, "a machine that is no node of ours has an address of ours");
             self.metrics.conflict(ip);
+            self.report(now);
         }
-        if finding.defend
-            && let Some(lane) = self.lanes.get(&(interface, protocol_of(ip)))
-        {
-            lane.announce(vec![ip]);
+        if finding.defend && !on_trial {
+            self.say(interface, &Unasked::Announce(Manner::Repeat, BTreeSet::new()), vec![ip]);
         }
-        self.report(now);
+    }
+
+    /// Asks for addresses on trial, where they would be announced; says whether any has passed.
+    fn probe(&mut self, now: Instant) -> bool {
+        let due = self.probation.tick(now);
+        for ip in due.probe {
+            let places: Vec<u32> =
+                self.placement.iter().filter(|(_, at)| at.addresses.contains(&ip)).map(|(index, _)| *index).collect();
+            for interface in places {
+                self.say(interface, &Unasked::Probe, vec![ip]);
+            }
+        }
+        due.passed
     }
 
     /// Brings everything in line with what is wanted and with the interfaces as they are.
@@ -303,11 +334,15 @@ impl Wire {
     fn serve_all(&mut self, desired: &Desired, now: Instant) {
         self.retry_at = None;
         let ownership = self.elect(desired, now);
+        if self.is_known(desired) {
+            let addresses = &desired.addresses;
+            self.probation.follow(addresses.keys(), |ip| addresses.contains_key(ip), &ownership.owned, now);
+        }
         let owned = desired.addresses.iter().filter(|(ip, _)| ownership.owned.contains(*ip));
         let placement = self.links.place(owned.map(|(ip, wanted)| (ip, &wanted.interfaces)));
         let covered = desired.addresses.iter().filter(|(ip, _)| ownership.covered.contains_key(*ip));
         let covered = self.links.place(covered.map(|(ip, wanted)| (ip, &wanted.interfaces)));
-        let mut tables = lane_tables(&placement);
+        let mut tables = lane_tables(&placement, &self.probation);
         if let Some(liveness) = &mut self.liveness {
             cover(&mut tables, &covered, &ownership, |node, interface| liveness.mac(node, interface));
         }
@@ -346,6 +381,14 @@ impl Wire {
         self.report(now);
     }
 
+    /// Whether it is known who owns what: before that no address can be told to be new.
+    fn is_known(&mut self, desired: &Desired) -> bool {
+        match &mut self.liveness {
+            Some(liveness) => liveness.membership().is_some(),
+            None => !desired.addresses.is_empty(),
+        }
+    }
+
     fn elect(&mut self, desired: &Desired, now: Instant) -> Ownership {
         let hands_over = self.liveness.as_ref().is_some_and(Liveness::hands_over);
         let membership = match &mut self.liveness {
@@ -377,12 +420,19 @@ impl Wire {
     }
 
     fn announce(&mut self, event: Event, now: Instant) {
-        for batch in self.announcer.handle(event, now) {
-            let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) = batch.addresses.into_iter().partition(IpAddr::is_ipv4);
-            for (protocol, addresses) in [(Protocol::Arp, v4), (Protocol::Ndp, v6)] {
-                if let Some(lane) = self.lanes.get(&(batch.interface, protocol)).filter(|_| !addresses.is_empty()) {
-                    lane.announce(addresses);
-                }
+        for Announce { interface, manner, addresses } in self.announcer.handle(event, now) {
+            let gateway = self.gateway.filter(|(towards, _)| *towards == interface);
+            let neighbours = gateway.into_iter().map(|(_, gateway)| gateway.into()).collect();
+            self.say(interface, &Unasked::Announce(manner, neighbours), addresses);
+        }
+    }
+
+    /// Says this of each of the addresses on the interface.
+    fn say(&self, interface: u32, what: &Unasked, addresses: Vec<IpAddr>) {
+        let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) = addresses.into_iter().partition(IpAddr::is_ipv4);
+        for (protocol, addresses) in [(Protocol::Arp, v4), (Protocol::Ndp, v6)] {
+            if let Some(lane) = self.lanes.get(&(interface, protocol)).filter(|_| !addresses.is_empty()) {
+                lane.say(what.clone(), addresses);
             }
         }
     }
@@ -401,11 +451,15 @@ impl Wire {
         let Ownership { owned, elsewhere, .. } = &self.ownership;
         let mut addresses: BTreeMap<IpAddr, Answers> =
             elsewhere.iter().map(|(ip, owner)| (*ip, Answers::Elsewhere(owner.clone()))).collect();
-        let mut here: BTreeMap<IpAddr, BTreeSet<String>> = owned.iter().map(|ip| (*ip, BTreeSet::new())).collect();
+        // What is on trial is not looked at yet.
+        let in_use = owned.iter().filter(|ip| !self.probation.holds(**ip));
+        let mut here: BTreeMap<IpAddr, BTreeSet<String>> = in_use.map(|ip| (*ip, BTreeSet::new())).collect();
         for (interface, placed) in &self.placement {
             for ip in &placed.addresses {
-                if self.lanes.contains_key(&(*interface, protocol_of(*ip))) {
-                    here.entry(*ip).or_default().insert(placed.name.clone());
+                if let Some(interfaces) = here.get_mut(ip)
+                    && self.lanes.contains_key(&(*interface, protocol_of(*ip)))
+                {
+                    interfaces.insert(placed.name.clone());
                 }
             }
         }
@@ -460,11 +514,13 @@ fn protocol_of(ip: IpAddr) -> Protocol {
 }
 
 /// What each lane is to answer for as its own.
-fn lane_tables(placement: &Placement) -> BTreeMap<LaneKey, Owned> {
+fn lane_tables(placement: &Placement, probation: &Probation) -> BTreeMap<LaneKey, Owned> {
     let mut tables: BTreeMap<LaneKey, Owned> = BTreeMap::new();
     for (interface, placed) in placement {
         for ip in &placed.addresses {
-            table(&mut tables, (*interface, protocol_of(*ip)), placed.mac).addresses.insert(*ip);
+            let table = table(&mut tables, (*interface, protocol_of(*ip)), placed.mac);
+            let addresses = if probation.holds(*ip) { &mut table.on_trial } else { &mut table.addresses };
+            addresses.insert(*ip);
         }
     }
     tables
@@ -490,7 +546,7 @@ fn cover(
 }
 
 fn table(tables: &mut BTreeMap<LaneKey, Owned>, key: LaneKey, mac: MacAddr) -> &mut Owned {
-    tables.entry(key).or_insert_with(|| Owned { mac, addresses: BTreeSet::new(), covered: BTreeMap::new() })
+    tables.entry(key).or_insert_with(|| Owned::nothing(mac))
 }
 
 /// For ever where speakers do not watch each other.

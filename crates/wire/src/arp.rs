@@ -155,6 +155,13 @@ impl ArpFrame {
         }
     }
 
+    /// The probe that asks whether anybody has `ip`, and says nothing of who asks: nobody's table changes by it.
+    ///
+    /// Source: RFC 5227 section 2.1.1.
+    pub fn probe(ip: Ipv4Addr, mac: MacAddr) -> Self {
+        Self::request(ip, (mac, Ipv4Addr::UNSPECIFIED))
+    }
+
     /// The gratuitous request that says to the whole segment: `ip` is at `mac`. Neighbours that know `ip` take the new
     /// address at once. The target MAC is zero, as Linux and RFC 5227 section 2.3 have it.
     pub fn gratuitous_request(ip: Ipv4Addr, mac: MacAddr) -> Self {

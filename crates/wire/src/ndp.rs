@@ -156,6 +156,15 @@ impl NdpFrame {
         }
     }
 
+    /// The duplicate address probe, which asks whether anybody has `ip`: nobody's table changes by it.
+    ///
+    /// Source: RFC 4862 section 5.4.2. It must not name a link-layer address (RFC 4861 section 4.3).
+    pub fn probe(ip: Ipv6Addr, mac: MacAddr) -> Self {
+        let solicitation = NeighborSolicitation { target: ip, source_link_layer: None };
+        let message = NdpMessage::Solicitation(solicitation);
+        Self { message, ..Self::solicitation(ip, (mac, Ipv6Addr::UNSPECIFIED)) }
+    }
+
     /// The answer to a solicitation that came in `request` for an address which this node owns and has at `mac`.
     ///
     /// To a neighbour: solicited, and with Override, since the address is neither anycast nor a proxy's

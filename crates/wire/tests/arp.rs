@@ -73,6 +73,12 @@ fn prober_with_no_address_yet_gets_its_reply_too() {
 }
 
 #[test]
+fn probe_names_no_sender() {
+    let probe = "ffffffffffff 020000000002 0806  0001 0800 06 04 0001  020000000002 00000000  000000000000 c000020a";
+    assert_eq!(ArpFrame::probe(vip(), mac(2)).to_octets().as_slice(), hex(probe));
+}
+
+#[test]
 fn gratuitous_frames_are_broadcast_and_the_reply_names_the_sender_as_its_target() {
     let request = "ffffffffffff 020000000002 0806  0001 0800 06 04 0001  020000000002 c000020a  000000000000 c000020a";
     let reply = "ffffffffffff 020000000002 0806  0001 0800 06 04 0002  020000000002 c000020a  020000000002 c000020a";

@@ -133,6 +133,7 @@ fn duplicate_address_probe_is_answered_to_all_nodes_and_not_as_solicited() {
     let probe = NdpFrame::parse(&hex(PROBE)).unwrap();
     let message = NdpMessage::Solicitation(NeighborSolicitation { target: vip(), source_link_layer: None });
     assert_eq!((probe.source, probe.message), (Ipv6Addr::UNSPECIFIED, message));
+    assert_eq!(probe, NdpFrame::probe(vip(), mac(2)));
     let to_all = "333300000001 020000000002 86dd  60000000 0020 3a ff \
          20010db8000000000000000000000010 ff020000000000000000000000000001 \
          88 00 f90b 20000000 20010db8000000000000000000000010  02 01 020000000002";

@@ -1,9 +1,9 @@
 //! What every measurement needs: a client, the implementation, things of its own, and none of them left behind.
 
 use std::fmt::Debug;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use kube::api::{DeleteParams, ListParams, PostParams};
@@ -156,13 +156,25 @@ where
 {
     let selected = ListParams::default().labels(selector);
     let now = DeleteParams::default();
-    wait_for(&format!("end of {} {selector}", K::plural(&())), DELETE_TIMEOUT, POLL, || async {
+    // Thousands take minutes; what counts is that they get fewer.
+    let (mut fewest, mut since) = (usize::MAX, Instant::now());
+    loop {
         let names: Vec<String> = api.list_metadata(&selected).await?.items.iter().map(ResourceExt::name_any).collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        if names.len() < fewest {
+            (fewest, since) = (names.len(), Instant::now());
+        }
+        let (kind, limit) = (K::plural(&()), DELETE_TIMEOUT.as_secs());
+        ensure!(
+            since.elapsed() < DELETE_TIMEOUT,
+            "{fewest} {kind} {selector} are left, and none has gone for {limit} s"
+        );
         let deletes = stream::iter(&names).map(|name| async { gone(api.delete(name, &now).await) });
         deletes.buffer_unordered(WRITERS).try_for_each(|()| async { Ok(()) }).await?;
-        Ok(names.is_empty().then_some(()))
-    })
-    .await
+        tokio::time::sleep(POLL).await;
+    }
 }
 
 /// Deleted, or not there any more.

@@ -4,8 +4,12 @@ fn ips(last: impl IntoIterator<Item = u8>) -> BTreeSet<IpAddr> {
     last.into_iter().map(|last| IpAddr::from([192, 0, 2, last])).collect()
 }
 
-fn batch(interface: u32, last: impl IntoIterator<Item = u8>) -> Announce {
-    Announce { interface, addresses: ips(last).into_iter().collect() }
+fn opening(interface: u32, last: impl IntoIterator<Item = u8>) -> Announce {
+    Announce { interface, manner: Manner::Opening, addresses: ips(last).into_iter().collect() }
+}
+
+fn repeat(interface: u32, last: impl IntoIterator<Item = u8>) -> Announce {
+    Announce { manner: Manner::Repeat, ..opening(interface, last) }
 }
 
 /// Lets time pass from one due moment to the next until `end`; what was sent when, in milliseconds after `start`.
@@ -22,9 +26,11 @@ fn play(announcer: &mut Announcer, start: Instant, end: Duration) -> Vec<(u64, V
 #[test]
 fn address_is_announced_at_once_in_a_burst_of_four_and_then_each_minute() {
     let (mut announcer, start) = (Announcer::default(), Instant::now());
-    assert_eq!(announcer.handle(Event::Start(3, ips([10])), start), [batch(3, [10])]);
+    assert_eq!(announcer.handle(Event::Start(3, ips([10])), start), [opening(3, [10])]);
     let played = play(&mut announcer, start, Duration::from_secs(600));
-    assert!(played.iter().all(|(_, actions)| *actions == [batch(3, [10])]));
+    let refresh = Announce { manner: Manner::Refresh, ..opening(3, [10]) };
+    assert!(played[..3].iter().all(|(_, actions)| *actions == [repeat(3, [10])]));
+    assert!(played[3..].iter().all(|(_, actions)| *actions == [refresh.clone()]));
     let times: Vec<u64> = played.iter().map(|(at, _)| *at).collect();
     assert_eq!(times[..3], [100, 1100, 3000]);
     let pauses: Vec<u64> = times[2..].windows(2).map(|pair| pair[1] - pair[0]).collect();
@@ -37,8 +43,9 @@ fn thousand_addresses_leave_in_one_batch_each_time_of_the_burst() {
     let (mut announcer, start) = (Announcer::default(), Instant::now());
     let addresses: BTreeSet<IpAddr> = (0..1000).map(|n| IpAddr::from([198, 18, (n >> 8) as u8, n as u8])).collect();
     let first = announcer.handle(Event::Start(3, addresses.clone()), start);
-    let all = vec![Announce { interface: 3, addresses: addresses.into_iter().collect() }];
-    assert_eq!(first, all);
+    let batch = Announce { interface: 3, manner: Manner::Opening, addresses: addresses.into_iter().collect() };
+    assert_eq!(first, std::slice::from_ref(&batch));
+    let all = vec![Announce { manner: Manner::Repeat, ..batch }];
     let burst = [(100, all.clone()), (1100, all.clone()), (3000, all)];
     assert_eq!(play(&mut announcer, start, Duration::from_secs(30)), burst);
     let refreshes = play(&mut announcer, start, Duration::from_secs(70));
@@ -51,7 +58,7 @@ fn stopped_address_is_not_announced_again() {
     let (mut announcer, start) = (Announcer::default(), Instant::now());
     announcer.handle(Event::Start(3, ips([10, 11])), start);
     assert_eq!(announcer.handle(Event::Stop(3, ips([10])), start), []);
-    assert_eq!(play(&mut announcer, start, Duration::from_millis(500)), [(100, vec![batch(3, [11])])]);
+    assert_eq!(play(&mut announcer, start, Duration::from_millis(500)), [(100, vec![repeat(3, [11])])]);
     announcer.handle(Event::Stop(3, ips([11])), start);
     assert_eq!(announcer.next_due(), None);
 }
@@ -62,8 +69,8 @@ fn each_interface_has_its_own_schedule() {
     announcer.handle(Event::Start(3, ips([10])), start);
     let later = start + Duration::from_secs(20);
     play(&mut announcer, start, Duration::from_secs(20));
-    assert_eq!(announcer.handle(Event::Start(4, ips([10])), later), [batch(4, [10])]);
-    assert_eq!(play(&mut announcer, later, Duration::from_millis(100)), [(100, vec![batch(4, [10])])]);
+    assert_eq!(announcer.handle(Event::Start(4, ips([10])), later), [opening(4, [10])]);
+    assert_eq!(play(&mut announcer, later, Duration::from_millis(100)), [(100, vec![repeat(4, [10])])]);
     announcer.handle(Event::Stop(4, ips([10])), later);
     assert!(announcer.next_due().is_some_and(|due| due > later + Duration::from_secs(30)), "eth3 goes on refreshing");
 }
@@ -74,7 +81,7 @@ fn starting_again_begins_a_new_burst() {
     announcer.handle(Event::Start(3, ips([10])), start);
     let again = start + Duration::from_millis(1500);
     play(&mut announcer, start, Duration::from_millis(1500));
-    assert_eq!(announcer.handle(Event::Start(3, ips([10])), again), [batch(3, [10])]);
+    assert_eq!(announcer.handle(Event::Start(3, ips([10])), again), [opening(3, [10])]);
     let times: Vec<u64> = play(&mut announcer, again, Duration::from_secs(10)).into_iter().map(|(at, _)| at).collect();
     assert_eq!(times, [100, 1100, 3000]);
 }
@@ -84,6 +91,6 @@ fn late_tick_sends_what_is_overdue_once() {
     let (mut announcer, start) = (Announcer::default(), Instant::now());
     announcer.handle(Event::Start(3, ips([10])), start);
     let late = start + Duration::from_millis(2500);
-    assert_eq!(announcer.handle(Event::Tick, late), [batch(3, [10])]);
+    assert_eq!(announcer.handle(Event::Tick, late), [repeat(3, [10])]);
     assert_eq!(announcer.next_due(), Some(start + Duration::from_secs(3)));
 }

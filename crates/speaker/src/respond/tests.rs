@@ -13,7 +13,7 @@ const VIP6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10);
 const CLIENT6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
 
 fn owned() -> Owned {
-    Owned { mac: OURS, addresses: BTreeSet::from([VIP4.into(), VIP6.into()]), covered: BTreeMap::new() }
+    Owned { addresses: BTreeSet::from([VIP4.into(), VIP6.into()]), ..Owned::nothing(OURS) }
 }
 
 fn request() -> ArpFrame {
@@ -134,19 +134,43 @@ fn solicitation_is_answered_or_ignored_with_its_reason() {
 #[test]
 fn answers_are_those_of_the_wire_crate_with_the_interfaces_mac() {
     let reply = ArpFrame::reply(&request().arp, OURS).to_octets().to_vec();
-    assert_eq!(respond(&request().to_octets(), &owned()), Verdict::Answer { ip: VIP4.into(), frame: reply });
+    let asker = Some((CLIENT4.into(), CLIENT));
+    assert_eq!(respond(&request().to_octets(), &owned()), Verdict::Answer { ip: VIP4.into(), frame: reply, asker });
     let NdpMessage::Solicitation(ns) = solicitation().message else { panic!("no solicitation") };
     let advertisement = NdpFrame::answer(&solicitation(), &ns, OURS).to_octets();
+    let asker = Some((CLIENT6.into(), CLIENT));
     assert_eq!(
         respond(&solicitation().to_octets(), &owned()),
-        Verdict::Answer { ip: VIP6.into(), frame: advertisement }
+        Verdict::Answer { ip: VIP6.into(), frame: advertisement, asker }
     );
+}
+
+#[test]
+fn who_probes_has_no_address_to_be_remembered_by() {
+    let probes = [ArpFrame::probe(VIP4, CLIENT).to_octets().to_vec(), NdpFrame::probe(VIP6, CLIENT).to_octets()];
+    for probe in probes {
+        assert!(matches!(respond(&probe, &owned()), Verdict::Answer { asker: None, .. }), "{probe:?}");
+    }
+}
+
+#[test]
+fn what_is_on_trial_is_not_answered_for_and_nobody_else_may_have_it() {
+    let owned = Owned { on_trial: owned().addresses, ..Owned::nothing(OURS) };
+    let asked = [request().to_octets().to_vec(), solicitation().to_octets()];
+    assert!(asked.iter().all(|frame| respond(frame, &owned) == Verdict::Ignored(Reason::NotOwned)));
+    let reply = ArpFrame::reply(&ArpFrame::probe(VIP4, OURS).arp, OTHER).to_octets().to_vec();
+    let probe = NdpFrame::probe(VIP6, OURS);
+    let advertisement =
+        NdpFrame::answer(&probe, &NeighborSolicitation { target: VIP6, source_link_layer: None }, OTHER);
+    for (frame, ip) in [(reply, IpAddr::V4(VIP4)), (advertisement.to_octets(), VIP6.into())] {
+        assert_eq!(respond(&frame, &owned), Verdict::Claimed { ip, mac: OTHER });
+    }
 }
 
 #[test]
 fn in_the_name_of_another_node_the_answer_carries_its_mac_in_a_frame_of_our_own() {
     let covered = BTreeMap::from([(VIP4.into(), OTHER), (VIP6.into(), OTHER)]);
-    let owned = Owned { mac: OURS, addresses: BTreeSet::new(), covered };
+    let owned = Owned { covered, ..Owned::nothing(OURS) };
     let frame = |octets: &[u8]| match respond(octets, &owned) {
         Verdict::Answer { frame, .. } => Frame::parse(&frame).expect("a good frame"),
         other => panic!("{other:?}"),

@@ -7,6 +7,7 @@ mod announcements;
 mod answers;
 mod interfaces;
 mod kernel_probe;
+mod probation;
 mod segment;
 
 use landfall_speaker::links::InterfaceFilter;

@@ -210,15 +210,32 @@ impl Speaker {
 
     /// The same, with a choice of interfaces for each address.
     pub(crate) fn own_on(&mut self, addresses: &[(&str, Interfaces)]) {
+        let keys = self.want_on(addresses);
+        let in_force =
+            |announced: &Arc<Announced>| announced.addresses.keys().copied().collect::<BTreeSet<_>>() == keys;
+        wait(self.announced.wait_for(in_force)).expect("the wire thread lives");
+    }
+
+    /// As [`own`](Self::own), and waits for nothing.
+    pub(crate) fn want(&mut self, addresses: &[&str]) {
+        self.want_on(&addresses.iter().map(|ip| (*ip, Interfaces::All)).collect::<Vec<_>>());
+    }
+
+    fn want_on(&mut self, addresses: &[(&str, Interfaces)]) -> BTreeSet<IpAddr> {
         let wanted =
             |interfaces: &Interfaces| Wanted { interfaces: interfaces.clone(), ranking: [SPEAKER.into()].into() };
         let addresses = addresses.iter().map(|(ip, on)| (ip.parse().expect("an address"), wanted(on)));
         let desired = Desired { addresses: addresses.collect() };
         let keys: BTreeSet<IpAddr> = desired.addresses.keys().copied().collect();
         self.desired.send_replace(Arc::new(desired));
-        let in_force =
-            |announced: &Arc<Announced>| announced.addresses.keys().copied().collect::<BTreeSet<_>>() == keys;
-        wait(self.announced.wait_for(in_force)).expect("the wire thread lives");
+        keys
+    }
+
+    /// Waits until strangers are known to have exactly these addresses, and returns what is said then.
+    pub(crate) fn conflicts(&mut self, strangers: &[(&str, MacAddr)]) -> Arc<Announced> {
+        let strangers = strangers.iter().map(|(ip, mac)| (ip.parse().expect("an address"), *mac)).collect();
+        let found = wait(self.announced.wait_for(|announced| announced.conflicts == strangers));
+        Arc::clone(&found.expect("the wire thread lives"))
     }
 
     /// What `/metrics` would show.
@@ -233,13 +250,18 @@ impl Speaker {
 
     /// Waits until this address is answered on exactly these interfaces.
     pub(crate) fn announced_on(&mut self, ip: &str, interfaces: &[&str]) {
+        self.announced_on_within(ip, interfaces, PATIENCE);
+    }
+
+    /// The same, with a patience of its own.
+    pub(crate) fn announced_on_within(&mut self, ip: &str, interfaces: &[&str], patience: Duration) {
         let ip: IpAddr = ip.parse().expect("an address");
         let wanted: BTreeSet<String> = interfaces.iter().map(|name| (*name).to_owned()).collect();
         let last = self.announced.clone();
         let found =
             self.announced.wait_for(|announced| announced.addresses.get(&ip).and_then(Answers::here) == Some(&wanted));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let result = runtime.block_on(async { tokio::time::timeout(PATIENCE, found).await });
+        let result = runtime.block_on(async { tokio::time::timeout(patience, found).await });
         assert!(result.is_ok(), "{ip} is not announced on {wanted:?}: {:?}", last.borrow());
     }
 }
