@@ -46,7 +46,7 @@ impl Down {
     }
 }
 
-fn hash(name: &str) -> u32 {
+pub(crate) fn hash(name: &str) -> u32 {
     let octets = digest(&SHA256, name.as_bytes());
     u32::from_be_bytes(std::array::from_fn(|at| octets.as_ref()[at]))
 }

@@ -54,7 +54,7 @@
 //!                 // ARP, NDP or ICMP; an answer is reported by `probe_answered`. Here no kernel answers.
 //!                 Output::Probe { .. } => {}
 //!                 // Logs and metrics; and who owns what may have changed.
-//!                 Output::Changed { .. } | Output::DownChanged { .. } => elect = true,
+//!                 Output::Changed { .. } | Output::LinksChanged { .. } => elect = true,
 //!                 Output::Yield { .. } | Output::Retry { .. } => elect = true,
 //!                 // After `leave`: the process may end.
 //!                 Output::HandedOver => {}
@@ -86,6 +86,7 @@
 mod claims;
 mod damping;
 mod down;
+mod macs;
 mod member;
 mod membership;
 pub mod message;
@@ -99,6 +100,7 @@ mod watch;
 mod window;
 
 pub use down::{Down, MAX_DOWN};
+pub use macs::{MAX_MACS, Macs};
 pub use member::{Member, MemberId};
 pub use membership::{Answers, MemberState, Membership, Start};
 pub use message::{Message, MessageError};

@@ -12,7 +12,7 @@ use crate::seal::{Keys, SenderKeys};
 use crate::verdict::Ballot;
 use crate::view::{Cause, Leave, Output, View};
 use crate::watch::Watch;
-use crate::{Down, Member, MemberId, Settings, SettingsError};
+use crate::{Down, Macs, Member, MemberId, Settings, SettingsError};
 
 mod receive;
 mod send;
@@ -69,6 +69,7 @@ struct Us {
     /// We are restarting by our own word.
     restarting: bool,
     down: Down,
+    macs: Macs,
     /// What others say of us.
     ballot: Ballot,
     /// How many more beats go to all members, and whether they ask for an answer.
@@ -138,6 +139,7 @@ impl Membership {
             view: View::Joining,
             restarting: false,
             down: Down::default(),
+            macs: Macs::default(),
             ballot: Ballot::default(),
             flood: TELL_ALL,
             ask: true,
@@ -199,6 +201,15 @@ impl Membership {
         self.advance(now);
         if self.us.down != down {
             self.us.down = down;
+            self.tell_all(now);
+        }
+    }
+
+    /// Where we are to be found from now on. All members are told at once.
+    pub fn set_macs(&mut self, macs: Macs, now: Instant) {
+        self.advance(now);
+        if self.us.macs != macs {
+            self.us.macs = macs;
             self.tell_all(now);
         }
     }

@@ -14,14 +14,14 @@
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
-use crate::{Down, MemberId};
+use crate::{Down, Macs, MemberId};
 
 /// Octets of a status.
 const STATUS: usize = 33;
 /// The most octets of a whole message: with the seal it fits the smallest packet that IPv6 must carry (1,280 octets).
 pub const MAX_MESSAGE: usize = 1_150;
 /// The most opinions in one message.
-pub(crate) const MAX_OPINIONS: usize = 40;
+pub(crate) const MAX_OPINIONS: usize = 36;
 /// The bounds of a beat interval, in milliseconds: those of the settings.
 const INTERVALS: std::ops::RangeInclusive<u16> = 10..=1_000;
 
@@ -31,6 +31,7 @@ const OPINION: u8 = 3;
 const CLAIM: u8 = 4;
 const DOWN: u8 = 5;
 const REFUTES: u8 = 6;
+const MACS: u8 = 7;
 
 /// What a member says about itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,13 +111,15 @@ pub struct Message {
     pub status: Status,
     /// What it cannot serve.
     pub down: Down,
+    /// Where it is to be found.
+    pub macs: Macs,
     /// Asks the receiver what it thinks of the sender and of those that it watches.
     pub ask: bool,
     /// The receiver holds the sender to be out, and the sender's observers do not.
     pub refutes: bool,
     /// The receiver's leave of this incarnation has been acted on.
     pub ack: Option<u64>,
-    /// At most 40.
+    /// At most 36.
     pub opinions: Vec<Opinion>,
     /// At most one: conflicts are rare.
     pub claim: Option<Claim>,
@@ -177,9 +180,9 @@ impl Message {
             live: status.u16(),
             leader: status.id(),
         };
-        let down = Down::default();
+        let (down, macs) = (Down::default(), Macs::default());
         let mut message =
-            Message { status, down, ask: false, refutes: false, ack: None, opinions: Vec::new(), claim: None };
+            Message { status, down, macs, ask: false, refutes: false, ack: None, opinions: Vec::new(), claim: None };
         while !rest.is_empty() {
             let mut head = Reader::take(&mut rest, 2, "an item's head")?;
             let (kind, length) = (head.u8(), head.u8());
@@ -219,12 +222,19 @@ impl Message {
                 let hash = |octets: &[u8; 4]| u32::from_be_bytes(*octets);
                 self.down = Down::from_hashes(value.0.as_chunks().0.iter().map(hash));
             }
+            MACS => {
+                let entry = |octets: &[u8; 10]| {
+                    let [a, b, c, d, mac @ ..] = *octets;
+                    (u32::from_be_bytes([a, b, c, d]), mac)
+                };
+                self.macs = Macs::from_hashes(value.0.as_chunks().0.iter().map(entry));
+            }
             _ => {} // of a later version
         }
         Ok(())
     }
 
-    /// The message's octets, at most [`MAX_MESSAGE`]; the sender puts at most 40 opinions in.
+    /// The message's octets, at most [`MAX_MESSAGE`]; the sender puts at most 36 opinions in.
     #[must_use]
     pub fn to_octets(&self) -> Vec<u8> {
         let Status { incarnation, phase, interval, term, live, leader } = self.status;
@@ -235,7 +245,8 @@ impl Message {
             Phase::Draining => (3, Duration::ZERO),
             Phase::Restarting => (4, Duration::ZERO),
         };
-        let mut out = Vec::with_capacity(STATUS + 4 * self.down.hashes().len() + 23 * self.opinions.len() + 43);
+        let items = 4 * self.down.hashes().len() + 10 * self.macs.hashes().len() + 23 * self.opinions.len();
+        let mut out = Vec::with_capacity(STATUS + items + 45);
         out.extend(incarnation.to_be_bytes());
         out.push(phase);
         out.extend(millis(left));
@@ -247,6 +258,14 @@ impl Message {
             // At most 32 of four octets.
             out.extend([DOWN, (self.down.hashes().len() * 4) as u8]);
             self.down.hashes().iter().for_each(|hash| out.extend(hash.to_be_bytes()));
+        }
+        if !self.macs.hashes().is_empty() {
+            // At most 8 of ten octets.
+            out.extend([MACS, (self.macs.hashes().len() * 10) as u8]);
+            for (name, mac) in self.macs.hashes() {
+                out.extend(name.to_be_bytes());
+                out.extend(mac);
+            }
         }
         if self.ask {
             out.extend([ASK, 0]);

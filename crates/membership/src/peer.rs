@@ -8,7 +8,7 @@ use crate::seal::{Keys, Refusal, Sealed, SenderKeys};
 use crate::verdict::Ballot;
 use crate::watch::Watch;
 use crate::window::Window;
-use crate::{Down, Member, MemberId, View};
+use crate::{Down, Macs, Member, MemberId, View};
 
 /// One start of a member's speaker.
 struct Session {
@@ -31,6 +31,7 @@ pub(crate) struct Peer {
     pub(crate) refuted_until: Option<Instant>,
     pub(crate) status: Option<Status>,
     pub(crate) down: Down,
+    pub(crate) macs: Macs,
     pub(crate) view: View,
     /// Present while we are one of its observers.
     pub(crate) watch: Option<Box<Watch>>,
@@ -50,6 +51,7 @@ impl Peer {
             refuted_until: None,
             status: None,
             down: Down::default(),
+            macs: Macs::default(),
             view: View::Alive,
             watch: None,
             ballot: Ballot::default(),

@@ -135,8 +135,9 @@ pub enum Output {
         /// Why.
         cause: Cause,
     },
-    /// What a member cannot serve is something else than before: ask [`is_down`](crate::Membership::is_down).
-    DownChanged {
+    /// What a member cannot serve, or where it is to be found, is something else than before: ask
+    /// [`is_down`](crate::Membership::is_down) and [`macs`](crate::Membership::macs).
+    LinksChanged {
         /// The node's name.
         node: Arc<str>,
     },

@@ -123,12 +123,20 @@ struct Condition {
     #[serde(rename = "type")]
     type_: String,
     status: String,
+    #[serde(deserialize_with = "or_default")]
+    message: String,
 }
 
 impl WithConditions {
     /// Whether the condition of this type is there and True.
     pub fn is(&self, type_: &str) -> bool {
         self.conditions.iter().any(|condition| condition.type_ == type_ && condition.status == "True")
+    }
+
+    /// Whether the condition of this type is there, is False, and says this among other things.
+    pub fn is_not_because(&self, type_: &str, text: &str) -> bool {
+        let of_type = |condition: &&Condition| condition.type_ == type_ && condition.status == "False";
+        self.conditions.iter().filter(of_type).any(|condition| condition.message.contains(text))
     }
 }
 

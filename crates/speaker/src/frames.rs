@@ -20,6 +20,7 @@ use crate::packet_socket::{PacketSocket, Protocol};
 use crate::respond::{Owned, Verdict, respond};
 use crate::rivals::Claimed;
 use crate::wire_metrics::WireMetrics;
+use crate::wire_thread::sleep_until;
 
 /// Longer than any request; what is cut off is refused as truncated.
 const LONGEST_FRAME: usize = 2048;
@@ -28,6 +29,10 @@ const LONGEST_FRAME: usize = 2048;
 const WAITING_BATCHES: usize = 16;
 /// Frames that may wait besides an answer that cannot be sent now. Who asked asks again after a second.
 const WAITING_FRAMES: usize = 65_536;
+/// Frames that are sent unasked in one go, and the pause after them. Who takes over a thousand addresses has thousands to send,
+/// and a neighbour's socket holds less than three hundred by default.
+const AT_ONCE: u32 = 64;
+const REST: Duration = Duration::from_millis(1);
 /// Pause after an error of the socket, so that one which stays does not keep the processor busy.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
@@ -78,6 +83,8 @@ impl Lane {
             claims: claims.clone(),
             batches,
             queue: VecDeque::new(),
+            sent: 0,
+            rests_until: None,
             askers: Askers::default(),
             metrics: metrics.clone(),
         };
@@ -179,6 +186,9 @@ struct Server {
     claims: mpsc::Sender<Claimed>,
     batches: mpsc::Receiver<Batch>,
     queue: VecDeque<Waiting>,
+    /// Frames that were sent since the last pause, and when the present one ends.
+    sent: u32,
+    rests_until: Option<Instant>,
     askers: Askers,
     metrics: WireMetrics,
 }
@@ -197,9 +207,14 @@ impl Server {
                         tokio::time::sleep(ERROR_PAUSE).await;
                     }
                 },
-                sent = send_first(&self.socket, &self.queue, &self.owned), if !self.queue.is_empty() => {
+                () = sleep_until(self.rests_until) => self.rests_until = None,
+                sent = send_first(&self.socket, &self.queue, &self.owned), if self.may_send() => {
                     if let Some(waiting) = self.queue.pop_front() {
                         self.count(&waiting, sent);
+                        self.sent += 1;
+                        if self.sent == AT_ONCE {
+                            (self.sent, self.rests_until) = (0, Some(Instant::now() + REST));
+                        }
                     }
                 }
                 batch = self.batches.recv(), if self.queue.is_empty() => match batch {
@@ -211,6 +226,10 @@ impl Server {
                 },
             }
         }
+    }
+
+    fn may_send(&self) -> bool {
+        !self.queue.is_empty() && self.rests_until.is_none()
     }
 
     fn receive(&mut self, frame: &[u8]) {

@@ -157,6 +157,17 @@ struct Usable<'a> {
 }
 
 impl Usable<'_> {
+    /// Those that say where it is.
+    fn networks(&self) -> impl Iterator<Item = IpNet> {
+        let link_local = |ip: IpAddr| match ip {
+            IpAddr::V4(ip) => ip.is_link_local(),
+            IpAddr::V6(ip) => ip.is_unicast_link_local(),
+        };
+        let says_something = move |net: &IpNet| net.prefix_len() < net.max_prefix_len() && !link_local(net.network());
+        let addresses = self.addresses.into_iter().flatten();
+        addresses.map(|address| address.network.trunc()).filter(says_something)
+    }
+
     fn reaches(&self, ip: IpAddr) -> bool {
         self.addresses.into_iter().flatten().any(|address| address.network.contains(&ip))
     }
@@ -221,17 +232,23 @@ impl Links {
         placement
     }
 
+    /// The interfaces that may be used, by index: the MAC address of each, and by which names other nodes may know that they are
+    /// on the same segment: the networks that it is in; where it is in none, its own name.
+    pub(crate) fn segments(&self) -> impl Iterator<Item = (u32, MacAddr, Vec<String>)> {
+        self.usable().into_iter().map(|link| {
+            let networks = link.networks().map(|network| network.to_string());
+            let mut names: Vec<String> = networks.collect();
+            if names.is_empty() {
+                names.push(link.name.to_owned());
+            }
+            (link.index, link.mac, names)
+        })
+    }
+
     /// The networks of the interfaces that may be used. Those that every interface has (link-local) and those of a single
     /// address say nothing about where the node is.
     pub(crate) fn networks(&self) -> BTreeSet<IpNet> {
-        let link_local = |ip: IpAddr| match ip {
-            IpAddr::V4(ip) => ip.is_link_local(),
-            IpAddr::V6(ip) => ip.is_unicast_link_local(),
-        };
-        let says_something = |net: &IpNet| net.prefix_len() < net.max_prefix_len() && !link_local(net.network());
-        let usable = self.usable();
-        let addresses = usable.iter().flat_map(|link| link.addresses.into_iter().flatten());
-        addresses.map(|address| address.network.trunc()).filter(says_something).take(MAX_NETWORKS).collect()
+        self.usable().iter().flat_map(Usable::networks).take(MAX_NETWORKS).collect()
     }
 
     /// What this node can serve nothing over at present: of `named`, the interfaces that cannot be used; of `networks`, those

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
-use landfall_membership::{Cause, Down, Keys, Leave, MAX_DATAGRAM, Member, Membership, Output, Start, View};
+use landfall_membership::{Cause, Down, Keys, Leave, MAX_DATAGRAM, Macs, Member, Membership, Output, Start, View};
 use landfall_runtime::random;
 use landfall_wire::MacAddr;
 use tokio::sync::watch;
@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use crate::beat_socket::BeatSocket;
 use crate::kernel_probe::{Answered, Prober};
 use crate::keys::Keyring;
-use crate::links::Attached;
+use crate::links::Links;
 
 /// The nodes with a speaker and their addresses.
 pub type Members = BTreeMap<Arc<str>, IpAddr>;
@@ -87,8 +87,12 @@ pub(crate) struct Liveness {
     keyring: Option<Keyring>,
     /// What we cannot serve.
     down: Down,
-    /// The MAC addresses with which kernels answered, by node and interface.
-    macs: BTreeMap<Arc<str>, BTreeMap<u32, MacAddr>>,
+    /// Where we are to be found.
+    macs: Macs,
+    /// What our interfaces, by index, and those of the others that are on the same segment have in common.
+    segments: BTreeMap<u32, Vec<String>>,
+    /// The MAC addresses with which kernels answered, by node and interface: for segments that have no name in common.
+    answered: BTreeMap<Arc<str>, BTreeMap<u32, MacAddr>>,
     buffer: Box<[u8]>,
     elect: bool,
     handed_over: bool,
@@ -115,7 +119,9 @@ impl Liveness {
             members: None,
             keyring: None,
             down: Down::default(),
-            macs: BTreeMap::new(),
+            macs: Macs::default(),
+            segments: BTreeMap::new(),
+            answered: BTreeMap::new(),
             buffer: vec![0; MAX_DATAGRAM + 1].into(),
             elect: false,
             handed_over: false,
@@ -155,7 +161,7 @@ impl Liveness {
             (News::Datagram(Err(error)), _) => tracing::debug!(%error, "cannot receive beats"),
             (News::Answered(Answered { node, mac }), Some(membership)) => {
                 if let Some((interface, mac)) = mac {
-                    let known = self.macs.entry(Arc::clone(&node)).or_default().insert(interface, mac);
+                    let known = self.answered.entry(Arc::clone(&node)).or_default().insert(interface, mac);
                     self.elect |= known != Some(mac); // it can be covered there from now on
                 }
                 membership.probe_answered(&node, now);
@@ -178,7 +184,9 @@ impl Liveness {
                 (Ok(keys), none) => match start(&self.node, self.inputs.settings.clone(), keys, now) {
                     Ok(membership) => {
                         tracing::info!("telling the other speakers that this one lives");
-                        none.insert(membership).set_down(self.down.clone(), now);
+                        let membership = none.insert(membership);
+                        membership.set_down(self.down.clone(), now);
+                        membership.set_macs(self.macs.clone(), now);
                     }
                     Err(error) => tracing::error!(%error, "cannot watch the other speakers"),
                 },
@@ -193,7 +201,7 @@ impl Liveness {
                 |(node, ip): (&Arc<str>, &IpAddr)| Member { node: Arc::clone(node), address: (*ip, port).into() };
             tracing::info!(members = ?members.keys().collect::<Vec<_>>(), "the nodes with a speaker");
             membership.set_members(members.iter().map(member), now);
-            self.macs.retain(|node, _| members.contains_key(node));
+            self.answered.retain(|node, _| members.contains_key(node));
             self.members = Some(members);
             self.elect = true;
         }
@@ -234,7 +242,7 @@ impl Liveness {
                     let suspects = |view| matches!(view, View::Alive | View::Suspect);
                     self.elect |= !(suspects(from) && suspects(to));
                 }
-                Output::DownChanged { .. } | Output::Retry { .. } => self.elect = true,
+                Output::LinksChanged { .. } | Output::Retry { .. } => self.elect = true,
                 Output::Yield { address, to } => {
                     tracing::info!(%address, %to, "another speaker has the better right to an address");
                     self.elect = true;
@@ -257,9 +265,14 @@ impl Liveness {
         self.membership.as_mut().filter(|membership| membership.own_view() != View::Joining)
     }
 
-    /// The MAC address of a node on one of our interfaces. Where it is not known the node's kernel is asked.
+    /// The MAC address of a node on the segment of one of our interfaces: by its own word, or else by its kernel's, which is
+    /// asked where nothing is known.
     pub(crate) fn mac(&mut self, node: &Arc<str>, interface: u32) -> Option<MacAddr> {
-        let known = self.macs.get(node).and_then(|macs| macs.get(&interface)).copied();
+        let macs = self.membership.as_ref().and_then(|membership| membership.macs(node));
+        let mut names = self.segments.get(&interface).into_iter().flatten();
+        let said = names.find_map(|name| macs?.get(name)).map(MacAddr::from);
+        let heard = || self.answered.get(node).and_then(|macs| macs.get(&interface)).copied();
+        let known = said.or_else(heard);
         if known.is_none() {
             self.ask(node);
         }
@@ -269,11 +282,11 @@ impl Liveness {
     /// Somebody with this MAC address answers for an address that is ours: says whether it is a peer. Then its term and ours
     /// decide; see [`next`](Self::next).
     pub(crate) fn heard_owner(&mut self, ip: IpAddr, mac: MacAddr, interface: u32, now: Instant) -> bool {
+        let Some(membership) = &mut self.membership else { return false };
         let has_it = |(_, macs): &(&Arc<str>, &BTreeMap<u32, MacAddr>)| macs.get(&interface) == Some(&mac);
-        let Some((node, _)) = self.macs.iter().find(has_it) else { return false };
-        if let Some(membership) = &mut self.membership {
-            membership.heard_owner(ip, node, now);
-        }
+        let heard = || self.answered.iter().find(has_it).map(|(node, _)| node);
+        let Some(node) = membership.node_at(mac.octets()).or_else(heard).map(Arc::clone) else { return false };
+        membership.heard_owner(ip, &node, now);
         true
     }
 
@@ -293,9 +306,16 @@ impl Liveness {
         }
     }
 
-    /// The networks that this node is on.
-    pub(crate) fn set_attached(&mut self, attached: Vec<Attached>) {
-        self.prober.set_attached(attached);
+    /// The interfaces have changed.
+    pub(crate) fn set_links(&mut self, links: &Links, now: Instant) {
+        self.prober.set_attached(links.attached());
+        self.segments = links.segments().map(|(interface, _, names)| (interface, names)).collect();
+        let segments: Vec<_> = links.segments().collect();
+        let names = segments.iter().flat_map(|(_, mac, names)| names.iter().map(|name| (name.as_str(), mac.octets())));
+        self.macs = Macs::new(names);
+        if let Some(membership) = &mut self.membership {
+            membership.set_macs(self.macs.clone(), now);
+        }
     }
 
     /// What we cannot serve from now on.

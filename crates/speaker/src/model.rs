@@ -74,7 +74,7 @@ pub struct Node {
     pub network_unavailable: bool,
     /// Condition Ready is True. Only heeded while the node's speaker restarts.
     pub ready: bool,
-    /// The annotation `landfall.io/drain` is "true".
+    /// The annotation `landfall.io/drain` is "true", or the node is shut down.
     pub drain: bool,
 }
 
@@ -338,7 +338,7 @@ impl Model {
         self.standing.addresses().map(|(node, address)| (Arc::clone(node), address)).collect()
     }
 
-    /// Whether this node is to own nothing, by the annotation `landfall.io/drain` of its Node.
+    /// Whether this node is to own nothing: see [`Node::drain`].
     pub fn is_draining(&self) -> bool {
         self.nodes.get(&self.node).is_some_and(|node| node.drain)
     }

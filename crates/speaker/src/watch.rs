@@ -15,6 +15,10 @@ use crate::views::{Endpoint, NodeView, PodView, ServiceView, SliceView};
 /// The label by which an EndpointSlice names its Service. Kubernetes' own.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
+/// What the kubelet of a node says in the condition Ready while it shuts the node down (graceful node shutdown). Its Pods
+/// end then, ours too, and nothing comes back before the node has started again: that is a drain.
+const SHUTTING_DOWN: &str = "node is shutting down";
+
 /// The Pods of speakers, in our namespace; the chart sets these labels.
 const SPEAKER_PODS: &str = "app.kubernetes.io/name=landfall,app.kubernetes.io/component=speaker";
 
@@ -79,7 +83,7 @@ fn can_serve(endpoint: &Endpoint) -> bool {
 fn node(object: NodeView) -> (String, Option<Node>) {
     let drain = object.metadata.annotations.as_ref().and_then(|annotations| annotations.get(annotations::DRAIN));
     let node = Node {
-        drain: drain.is_some_and(|value| value == "true"),
+        drain: drain.is_some_and(|value| value == "true") || object.status.is_not_because("Ready", SHUTTING_DOWN),
         network_unavailable: object.status.is("NetworkUnavailable"),
         ready: object.status.is("Ready"),
         labels: object.metadata.labels.unwrap_or_default(),
@@ -254,6 +258,25 @@ mod tests {
             let object = json!({"metadata": {"name": "s"}, "spec": spec, "status": {"conditions": conditions}});
             let (_, pod) = speaker_pod(serde_json::from_value(object).unwrap());
             assert_eq!(pod.map(|pod| pod.ready), expected);
+        }
+    }
+
+    #[test]
+    fn a_node_is_drained_when_somebody_says_so_or_its_kubelet_shuts_it_down() {
+        let shutdown = "[container runtime is down, node is shutting down]";
+        for (annotation, ready, message, expected) in [
+            ("true", "True", "kubelet is posting ready status", true),
+            ("false", "True", "kubelet is posting ready status", false),
+            ("false", "False", shutdown, true),
+            ("false", "False", "container runtime network not ready", false),
+            ("false", "Unknown", shutdown, false), // nobody knows any more
+        ] {
+            let object = json!({
+                "metadata": {"name": "n1", "annotations": {"landfall.io/drain": annotation}},
+                "status": {"conditions": [{"type": "Ready", "status": ready, "message": message}]},
+            });
+            let (_, node) = node(serde_json::from_value(object).unwrap());
+            assert_eq!(node.map(|node| node.drain), Some(expected), "{annotation} {ready} {message}");
         }
     }
 

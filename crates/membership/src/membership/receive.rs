@@ -10,7 +10,7 @@ use crate::ring::successors;
 use crate::seal::{Refusal, Sealed};
 use crate::verdict::{Ballot, Vote};
 use crate::view::{Cause, Output, View};
-use crate::{Down, LONGEST_HOLD_DOWN, MemberId};
+use crate::{Down, LONGEST_HOLD_DOWN, Macs, MemberId};
 
 /// Where a message comes from.
 #[derive(Clone, Copy)]
@@ -84,11 +84,11 @@ impl Membership {
     }
 
     fn read(&mut self, origin: Origin, message: Message, now: Instant) {
-        let Message { status, down, ask, refutes, ack, opinions, claim } = message;
+        let Message { status, down, macs, ask, refutes, ack, opinions, claim } = message;
         let from = origin.from;
         self.term = self.term.max(status.term);
         if !origin.overtaken {
-            self.read_down(from, down);
+            self.read_links(from, down, macs);
             self.read_status(from, status, refutes, now);
         }
         for opinion in opinions {
@@ -120,10 +120,10 @@ impl Membership {
         }
     }
 
-    fn read_down(&mut self, from: MemberId, down: Down) {
-        if let Some(peer) = self.peers.get_mut(&from).filter(|peer| peer.down != down) {
-            peer.down = down;
-            self.outputs.push_back(Output::DownChanged { node: peer.member.node.clone() });
+    fn read_links(&mut self, from: MemberId, down: Down, macs: Macs) {
+        if let Some(peer) = self.peers.get_mut(&from).filter(|peer| peer.down != down || peer.macs != macs) {
+            (peer.down, peer.macs) = (down, macs);
+            self.outputs.push_back(Output::LinksChanged { node: peer.member.node.clone() });
         }
     }
 

@@ -53,8 +53,8 @@ impl Membership {
         }
         self.us.number += 1;
         let Extra { ask, refutes, ack, opinions, claim } = extra;
-        let (status, down) = (self.status(), self.us.down.clone());
-        let octets = Message { status, down, ask, refutes, ack, opinions, claim }.to_octets();
+        let (status, down, macs) = (self.status(), self.us.down.clone(), self.us.macs.clone());
+        let octets = Message { status, down, macs, ask, refutes, ack, opinions, claim }.to_octets();
         let sealed = self.own_keys.seal(&self.keys, self.us.id, self.us.session, self.us.number, &octets);
         // Sealing fails for messages of more than 256 GB only.
         if let Ok(datagram) = sealed {

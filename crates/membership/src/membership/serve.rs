@@ -1,11 +1,12 @@
 //! Who answers for an address: what the speaker asks, and what it tells of its own addresses.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Membership, send};
 use crate::view::View;
-use crate::{Down, MemberId};
+use crate::{Down, Macs, MemberId};
 
 /// A member as it is seen.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +56,19 @@ impl Membership {
         let id = MemberId::of(node);
         let down = if id == self.us.id { Some(&self.us.down) } else { self.peers.get(&id).map(|peer| &peer.down) };
         down.is_some_and(|down| down.contains(name))
+    }
+
+    /// Where a node says that it is to be found. Nothing is known of one that is no member.
+    #[must_use]
+    pub fn macs(&self, node: &str) -> Option<&Macs> {
+        let id = MemberId::of(node);
+        if id == self.us.id { Some(&self.us.macs) } else { self.peers.get(&id).map(|peer| &peer.macs) }
+    }
+
+    /// The other member that says to be found at this MAC address.
+    #[must_use]
+    pub fn node_at(&self, mac: [u8; 6]) -> Option<&Arc<str>> {
+        self.peers.values().find(|peer| peer.macs.contains(mac)).map(|peer| &peer.member.node)
     }
 
     /// Whether this node may own addresses. These are the nodes that are alive, suspect or covered; where there is none of

@@ -169,7 +169,7 @@ fn of_two_that_answer_for_one_address_the_later_owner_stays() {
 }
 
 #[test]
-fn what_a_node_cannot_serve_reaches_the_others_with_its_next_datagram() {
+fn what_a_node_cannot_serve_and_where_it_is_reach_the_others_with_its_next_datagram() {
     let now = Instant::now();
     let (mut a, mut b) = (started("a", &["b"], 1, now), started("b", &["a"], 2, now));
     a.tick(now);
@@ -177,7 +177,16 @@ fn what_a_node_cannot_serve_reaches_the_others_with_its_next_datagram() {
     a.set_down(Down::new(["eth1"]), now);
     a.set_down(Down::new(["eth1"]), now);
     a.tick(now);
-    assert_eq!(exchange(&mut a, &mut b, now), [Output::DownChanged { node: "a".into() }]);
+    assert_eq!(exchange(&mut a, &mut b, now), [Output::LinksChanged { node: "a".into() }]);
+    let mac = [2, 0, 0, 0, 0, 1];
+    a.set_macs(Macs::new([("192.0.2.0/24", mac)]), now);
+    a.tick(now);
+    assert_eq!(exchange(&mut a, &mut b, now), [Output::LinksChanged { node: "a".into() }]);
+    for membership in [&a, &b] {
+        assert_eq!(membership.macs("a").and_then(|macs| macs.get("192.0.2.0/24")), Some(mac));
+        assert_eq!(membership.macs("b").and_then(|macs| macs.get("192.0.2.0/24")), None);
+    }
+    assert_eq!((b.node_at(mac), a.node_at(mac)), (Some(&"a".into()), None), "the others are meant");
     for membership in [&a, &b] {
         let down = [("a", "eth0"), ("a", "eth1"), ("b", "eth1"), ("c", "eth1")];
         assert_eq!(down.map(|(node, name)| membership.is_down(node, name)), [false, true, false, false]);

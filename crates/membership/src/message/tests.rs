@@ -33,6 +33,7 @@ fn a_message_is_the_same_octets_both_ways() {
     let message = Message {
         status: status(),
         down: Down::from_hashes([7, 0x0a0b_0c0d]),
+        macs: Macs::from_hashes([(8, [2, 0, 0, 0, 0, 1]), (9, [2, 0, 0, 0, 0, 2])]),
         ask: true,
         refutes: true,
         ack: Some(4),
@@ -40,7 +41,7 @@ fn a_message_is_the_same_octets_both_ways() {
         claim: Some(claim),
     };
     let octets = hex(&format!(
-        "{STATUS_HEX} 0508 00000007 0a0b0c0d 0100 0600 0208 0000000000000004 0315 cdcdcdcdcdcdcdcd 0000000000000006 83 00009c40 \
+        "{STATUS_HEX} 0508 00000007 0a0b0c0d 0714 00000008 020000000001 00000009 020000000002 0100 0600 0208 0000000000000004 0315 cdcdcdcdcdcdcdcd 0000000000000006 83 00009c40 \
          0419 00000000000000000000ffffc00002f0 0000000000000011 01"
     ));
     assert_eq!(message.to_octets(), octets);
@@ -52,6 +53,7 @@ fn items_of_later_versions_are_skipped_and_so_is_what_they_add_to_known_ones() {
     let plain = Message {
         status: status(),
         down: Down::default(),
+        macs: Macs::default(),
         ask: false,
         refutes: false,
         ack: None,
@@ -127,6 +129,7 @@ proptest! {
     fn any_message_reads_the_same_and_fits_a_datagram(
         status in any_status(),
         down in proptest::collection::vec(any::<u32>(), 0..=crate::MAX_DOWN),
+        macs in proptest::collection::vec(any::<(u32, [u8; 6])>(), 0..=crate::MAX_MACS),
         ask in any::<bool>(),
         refutes in any::<bool>(),
         ack in any::<Option<u64>>(),
@@ -135,7 +138,8 @@ proptest! {
     ) {
         // Addresses that are IPv4 in IPv6 are read as IPv4.
         let claim = claim.map(|(address, term, released)| Claim { address: address.to_canonical(), term, released });
-        let message = Message { status, down: Down::from_hashes(down), ask, refutes, ack, opinions, claim };
+        let (down, macs) = (Down::from_hashes(down), Macs::from_hashes(macs));
+        let message = Message { status, down, macs, ask, refutes, ack, opinions, claim };
         let octets = message.to_octets();
         prop_assert!(octets.len() <= MAX_MESSAGE);
         prop_assert_eq!(Message::parse(&octets), Ok(message));

@@ -251,7 +251,7 @@ impl World {
                     }
                     self.elect(node);
                 }
-                Output::Yield { .. } | Output::Retry { .. } | Output::DownChanged { .. } => self.elect(node),
+                Output::Yield { .. } | Output::Retry { .. } | Output::LinksChanged { .. } => self.elect(node),
             }
         }
         let jitter = Duration::from_micros(self.dice.between(0, 2_000));
