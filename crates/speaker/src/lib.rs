@@ -4,6 +4,7 @@
 //! own, answers. Between them are two values, each replaced whole: [`desired::Desired`] one way, [`desired::Announced`] back.
 
 mod announce;
+pub mod announced_condition;
 mod announced_metric;
 pub mod beat_socket;
 pub mod claims;

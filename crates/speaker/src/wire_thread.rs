@@ -211,6 +211,9 @@ impl Wire {
                             break;
                         }
                         self.announce(Event::Tick, Instant::now());
+                        if !self.announced.borrow().conflicts.is_empty() {
+                            self.report(Instant::now()); // a stranger that was not heard for long is forgotten
+                        }
                     }
                 }
             }
