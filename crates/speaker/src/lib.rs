@@ -12,6 +12,7 @@ pub mod desired;
 pub mod elect;
 mod frames;
 mod groups;
+mod ipvs;
 pub mod kernel_probe;
 pub mod keys;
 pub mod links;

@@ -7,6 +7,7 @@
 //! - **status** ([`crate::status`]): `ServiceL2Status` objects and events, from the claims and from what the wire confirms.
 //! - **conditions** ([`crate::announced_condition::writer`]): the condition `landfall.io/Announced` of Services, when the status
 //!   task has nothing to write.
+//! - **IPVS** ([`crate::ipvs`]): whether the kernel answers for addresses of Services by itself.
 //! - of [`landfall_runtime`]: the keeper of this node's ConfigurationState, the event sender, the probe server, the signal handler.
 
 use std::collections::BTreeSet;
@@ -33,6 +34,7 @@ use crate::announced_metric::AnnouncedMetric;
 use crate::claims::{Claims, claims};
 use crate::desired::{Announced, Answers, Desired};
 use crate::elect::{Verdict, desired};
+use crate::ipvs::{self, IpvsMetric, Trap};
 use crate::keys;
 use crate::links::InterfaceFilter;
 use crate::liveness::{LivenessInputs, Members, Stance};
@@ -101,6 +103,9 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let watched = if liveness.is_some() { Watched::BySpeakers } else { Watched::ByApi };
     let wire_settings = WireSettings { node: settings.node_name.as_str().into(), interfaces, liveness };
     let wire = wire_thread::spawn(wire_settings, desired_in, announced_out, wire_metrics)?;
+    let (trap_out, trap) = watch::channel(None);
+    registry.register_collector(Box::new(IpvsMetric(trap.clone())));
+    tokio::spawn(ipvs::watch(wire.held_by_ipvs(), trap_out));
     let (claims_out, claims_in) = watch::channel(None);
     let (state_out, state) = watch::channel(None);
     let _object =
@@ -127,6 +132,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         agenda: Agenda::default(),
         wishes: wishes_out,
         networks: wire.networks(),
+        trap,
         state: state_out,
     };
 
@@ -147,6 +153,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
                 }
             }
             Ok(()) = owner.networks.changed() => {}
+            Ok(()) = owner.trap.changed() => {}
             Ok(()) = owner.announced.changed() => {
                 owner.publish_claims();
                 owner.agenda.touched(Instant::now());
@@ -235,6 +242,7 @@ struct Owner {
     agenda: Agenda,
     wishes: watch::Sender<Arc<Vec<Wish>>>,
     networks: watch::Receiver<BTreeSet<IpNet>>,
+    trap: watch::Receiver<Option<Trap>>,
     state: watch::Sender<Option<State>>,
 }
 
@@ -326,7 +334,8 @@ impl Owner {
         });
     }
 
-    /// Says in our ConfigurationState whether the configuration could be used, and in which networks this node is. Not
+    /// Says in our ConfigurationState whether the configuration could be used, that of kube-proxy included, and in which networks
+    /// this node is. Not
     /// before our own Pod is known, to whom the object is to belong.
     fn publish_state(&self) {
         let pod = self.settings.pod_name.as_ref().map(|name| (name, self.model.speaker_pod(name)));
@@ -336,9 +345,10 @@ impl Owner {
             Some((name, Some(pod))) => Some(Pod { name: name.clone(), uid: pod.uid.clone() }),
         };
         let networks: Vec<String> = self.networks.borrow().iter().map(ToString::to_string).collect();
+        let trap = self.trap.borrow().as_ref().map(ToString::to_string);
         let state = State {
             pod,
-            problems: self.model.problems().iter().map(ToString::to_string).collect(),
+            problems: self.model.problems().iter().map(ToString::to_string).chain(trap).collect(),
             networks: Some(networks.join(",")),
         };
         self.state.send_if_modified(|said| {

@@ -52,6 +52,7 @@ fn owner() -> Owner {
         agenda: Agenda::default(),
         wishes: watch::channel(Arc::default()).0,
         networks: watch::channel(BTreeSet::new()).1,
+        trap: watch::channel(None).1,
         state: watch::channel(None).0,
     }
 }
@@ -132,4 +133,17 @@ fn the_condition_of_a_service_is_wished_for_when_it_is_not_so_and_never_when_it_
     owner.announced = watch::channel(Arc::new(Announced { addresses, ..Announced::default() })).1;
     let message = "node n1 answers for 192.0.2.1 on eth0";
     assert_eq!(wished(&mut owner, after(4)), [("True".into(), "Announced".into(), message.into())]);
+}
+
+#[test]
+fn a_kernel_that_answers_for_services_by_itself_is_a_problem_of_the_nodes_configuration_state() {
+    let mut owner = owner();
+    let problems = |owner: &Owner| owner.state.borrow().as_ref().map(|state| state.problems.clone());
+    owner.publish_state();
+    assert_eq!(problems(&owner), Some(vec![]));
+    let held = ipvs::Held { ip: "192.0.2.1".parse().unwrap(), interfaces: BTreeSet::from(["eth0".to_owned()]) };
+    let trap = ipvs::trap(&held, |_| Some(0));
+    owner.trap = watch::channel(trap.clone()).1;
+    owner.publish_state();
+    assert_eq!(problems(&owner), Some(vec![trap.expect("a trap").to_string()]));
 }
