@@ -1,5 +1,7 @@
 //! From what a Service should have to the one patch that gives it. Pure: the time comes in.
 
+use std::net::IpAddr;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use landfall_api::{annotations, conditions};
@@ -18,13 +20,19 @@ pub const FIELD_MANAGER: &str = "landfall-controller";
 /// subresource. It is a *strategic* merge, so that conditions of others stay. It names uid and resourceVersion: should the
 /// Service be another one by now, or have been written to since we saw it, the server refuses. So neither a successor of
 /// the same name nor a new leader's decision is overwritten by a write that comes late.
+///
+/// What a speaker said of the addresses (`landfall.io/Announced`) goes with them; otherwise it is the speakers' alone.
 pub fn service(service: &Service, outcome: &Outcome, now: Timestamp) -> Option<Value> {
     let mut patch = json!({});
+    let mut changed_conditions = Vec::new();
     if let Some(ips) = &outcome.ingress {
         let ingress: Vec<String> = ips.iter().map(ToString::to_string).collect();
         if !same_addresses(&service.ingress, &ingress) {
             let ingress: Vec<Value> = ingress.iter().map(|ip| json!({ "ip": ip })).collect();
             patch["status"]["loadBalancer"]["ingress"] = if ingress.is_empty() { Value::Null } else { json!(ingress) };
+        }
+        if service.announced && outdates_announced(service, ips) {
+            changed_conditions.push(json!({ "$patch": "delete", "type": conditions::ANNOUNCED }));
         }
     }
     if service.allocated_from != outcome.pool {
@@ -36,13 +44,14 @@ pub fn service(service: &Service, outcome: &Outcome, now: Timestamp) -> Option<V
     match (&outcome.verdict, &service.condition) {
         (None, None) => {}
         (None, Some(_)) => {
-            patch["status"]["conditions"] = json!([{ "$patch": "delete", "type": conditions::ADDRESS_ALLOCATED }]);
+            changed_conditions.push(json!({ "$patch": "delete", "type": conditions::ADDRESS_ALLOCATED }));
         }
         (Some(verdict), standing) => {
-            if let Some(condition) = condition(verdict, standing.as_ref(), now) {
-                patch["status"]["conditions"] = json!([condition]);
-            }
+            changed_conditions.extend(condition(verdict, standing.as_ref(), now).map(|condition| json!(condition)));
         }
+    }
+    if !changed_conditions.is_empty() {
+        patch["status"]["conditions"] = json!(changed_conditions);
     }
     if patch.as_object().is_none_or(serde_json::Map::is_empty) {
         return None;
@@ -56,6 +65,7 @@ pub fn service(service: &Service, outcome: &Outcome, now: Timestamp) -> Option<V
 pub fn applied(service: &Service, outcome: &Outcome, now: Timestamp, resource_version: &str) -> Service {
     let mut after = Service { resource_version: resource_version.to_owned(), ..service.clone() };
     if let Some(ips) = &outcome.ingress {
+        after.announced &= !outdates_announced(service, ips);
         after.ingress = ips.iter().map(ToString::to_string).collect();
     }
     after.allocated_from.clone_from(&outcome.pool);
@@ -67,11 +77,17 @@ pub fn applied(service: &Service, outcome: &Outcome, now: Timestamp, resource_ve
     after
 }
 
+/// Whether what is said about who answers is about addresses that the Service will not have, or is without any.
+fn outdates_announced(service: &Service, wanted: &[IpAddr]) -> bool {
+    let wanted: Vec<String> = wanted.iter().map(ToString::to_string).collect();
+    wanted.is_empty() || !same_addresses(&service.ingress, &wanted)
+}
+
 /// The same addresses in any order, in any notation. A rewrite of the order alone could move the address to another
 /// node for nothing.
 fn same_addresses(standing: &[String], wanted: &[String]) -> bool {
     let parsed = |list: &[String]| {
-        let mut ips: Vec<Option<std::net::IpAddr>> = list.iter().map(|text| text.parse().ok()).collect();
+        let mut ips: Vec<Option<IpAddr>> = list.iter().map(|text| text.parse().ok()).collect();
         ips.sort_unstable();
         ips
     };
@@ -178,6 +194,29 @@ mod tests {
                     "conditions": [{"$patch": "delete", "type": "landfall.io/AddressAllocated"}]}
             }))
         );
+    }
+
+    #[test]
+    fn what_a_speaker_said_of_addresses_goes_with_them_and_with_nothing_else() {
+        let gone = json!({"$patch": "delete", "type": "landfall.io/Announced"});
+        let has = |ip: &str| Service { ingress: vec![ip.into()], announced: true, ..pending() };
+        let left = Service { announced: true, ..pending() };
+        let untouched = Outcome { ingress: None, ..outcome(&[], None, Some((true, "kept"))) };
+        for (what, before, wanted, goes) in [
+            ("another address", has("192.0.2.1"), outcome(&["192.0.2.9"], None, Some((true, "given"))), true),
+            ("a second one", has("192.0.2.1"), outcome(&["192.0.2.1", "fd00::1"], None, Some((true, "given"))), true),
+            ("none any more", has("192.0.2.1"), outcome(&[], None, Some((false, "full"))), true),
+            ("no load balancer any more", has("192.0.2.1"), outcome(&[], None, None), true),
+            ("said too late", left, outcome(&[], None, None), true),
+            ("another message", has("192.0.2.1"), outcome(&["192.0.2.1"], None, Some((true, "other"))), false),
+            ("left alone", has("192.0.2.1"), untouched, false),
+            ("never said", Service { announced: false, ..has("192.0.2.1") }, outcome(&[], None, None), false),
+        ] {
+            let patch = service(&before, &wanted, at(9)).expect("a change");
+            let conditions = patch["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            assert_eq!(conditions.contains(&gone), goes, "{what}: {patch}");
+            assert_eq!(applied(&before, &wanted, at(9), "2").announced, before.announced && !goes, "{what}");
+        }
     }
 
     #[test]

@@ -108,6 +108,8 @@ pub struct Service {
     pub placed: Option<String>,
     /// Our condition, as it stands.
     pub condition: Option<Condition>,
+    /// It carries the condition `landfall.io/Announced`, which speakers write.
+    pub announced: bool,
     /// Who else than we wrote `status.loadBalancer` last: the field manager.
     pub foreign_writer: Option<String>,
 }
@@ -139,7 +141,10 @@ impl Service {
         let allocated_from = annotations.get(annotations::IP_ALLOCATED_FROM_POOL).cloned();
         // A Service of another class belongs to another load balancer, whatever annotation it carries.
         let ours = load_balancer && spec.load_balancer_class.as_deref() == class;
-        let left_behind = !load_balancer && allocated_from.is_some();
+        let standing = service.status.conditions;
+        let announced = standing.iter().any(|condition| condition.type_ == conditions::ANNOUNCED);
+        // A speaker may have said its last word after we took away what was ours.
+        let left_behind = !load_balancer && (allocated_from.is_some() || announced);
         if !ours && !left_behind {
             return (key, None);
         }
@@ -179,11 +184,8 @@ impl Service {
             allocated_from,
             placed,
             foreign_writer,
-            condition: service
-                .status
-                .conditions
-                .into_iter()
-                .find(|condition| condition.type_ == conditions::ADDRESS_ALLOCATED),
+            announced,
+            condition: standing.into_iter().find(|condition| condition.type_ == conditions::ADDRESS_ALLOCATED),
         };
         (key, Some(Box::new(service)))
     }

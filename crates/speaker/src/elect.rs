@@ -69,10 +69,12 @@ pub enum Reason {
     NoEndpoints,
     /// It may share its address, and an advertisement chooses by Service label: the sharers could end up on two nodes.
     SharedIpWithServiceSelector,
-    /// No advertisement of its pool selects it on this node.
+    /// No advertisement of its pool selects it.
     NoMatchingAdvertisement,
     /// No node at all may answer.
     NoEligibleNode,
+    /// Other nodes may answer, and no advertisement selects this one.
+    NotSelected,
     /// Other nodes may answer and this one may not.
     NotEligible,
 }
@@ -86,9 +88,22 @@ impl Reason {
             Reason::IpNotAllowed => "ipNotAllowed",
             Reason::NoEndpoints => "noEndpoints",
             Reason::SharedIpWithServiceSelector => "sharedIPWithServiceSelector",
-            Reason::NoMatchingAdvertisement => "noMatchingAdvertisement",
+            Reason::NoMatchingAdvertisement | Reason::NotSelected => "noMatchingAdvertisement",
             Reason::NoEligibleNode => "noEligibleNode",
             Reason::NotEligible => "notEligible",
+        }
+    }
+
+    /// The reason of the condition `landfall.io/Announced`, where the Service has an address and this holds for every node.
+    pub fn of_all_nodes(&self) -> Option<&'static str> {
+        match self {
+            Reason::InvalidIp(_) => Some("InvalidIP"),
+            Reason::IpNotAllowed => Some("IPNotAllowed"),
+            Reason::NoEndpoints => Some("NoEndpoints"),
+            Reason::SharedIpWithServiceSelector => Some("SharedIPWithServiceSelector"),
+            Reason::NoMatchingAdvertisement => Some("NoMatchingAdvertisement"),
+            Reason::NoEligibleNode => Some("NoEligibleNode"),
+            Reason::NoIpAllocated | Reason::NotSelected | Reason::NotEligible => None,
         }
     }
 }
@@ -98,29 +113,37 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Reason::NoIpAllocated => write!(f, "the Service has no address yet"),
-            Reason::InvalidIp(entry) => {
-                write!(f, "status.loadBalancer.ingress has {entry}, which is no IP address and cannot be answered for")
-            }
-            Reason::IpNotAllowed => {
-                write!(
-                    f,
-                    "no IPAddressPool contains all addresses of the Service; add them to one pool's spec.addresses"
-                )
-            }
-            Reason::NoEndpoints => write!(f, "no endpoint of the Service is ready to serve"),
+            Reason::InvalidIp(entry) => write!(
+                f,
+                "status.loadBalancer.ingress has {entry}, which is no IP address and cannot be answered for; stop who writes it"
+            ),
+            Reason::IpNotAllowed => write!(
+                f,
+                "no IPAddressPool contains all addresses of the Service; add them to one pool's spec.addresses"
+            ),
+            Reason::NoEndpoints => write!(
+                f,
+                "no endpoint of the Service is ready to serve; look at the Pods that spec.selector selects, and at their readiness"
+            ),
             Reason::SharedIpWithServiceSelector => write!(
                 f,
                 "the Service may share its address and an L2Advertisement of its pool has spec.serviceSelectors; \
                  remove the annotation metallb.io/allow-shared-ip or the selectors"
             ),
-            Reason::NoMatchingAdvertisement => {
-                write!(f, "no L2Advertisement of the Service's pool selects the Service on this node")
-            }
+            Reason::NoMatchingAdvertisement => write!(
+                f,
+                "no L2Advertisement selects the Service and its pool; create one, or correct spec.ipAddressPools, \
+                 spec.ipAddressPoolSelectors or spec.serviceSelectors of one"
+            ),
             Reason::NoEligibleNode => write!(
                 f,
                 "no node may answer: each lacks a ready speaker, its network, an endpoint (externalTrafficPolicy: Local), \
-                 or has the label node.kubernetes.io/exclude-from-external-load-balancers"
+                 an L2Advertisement whose spec.nodeSelectors select it, \
+                 or has the label node.kubernetes.io/exclude-from-external-load-balancers; give one node what it lacks"
             ),
+            Reason::NotSelected => {
+                write!(f, "other nodes may answer; spec.nodeSelectors of the L2Advertisements do not select this one")
+            }
             Reason::NotEligible => write!(
                 f,
                 "other nodes may answer; this one lacks a speaker that was ready, its network, an endpoint \
@@ -153,9 +176,7 @@ fn serve(
     if service.may_share && ads.iter().any(|ad| !ad.scope.service_selectors.is_empty()) {
         return Err(Reason::SharedIpWithServiceSelector);
     }
-    let here = world.nodes.get(world.node).map(|node| &node.labels);
-    let ads_here: Vec<_> = ads.iter().filter(|ad| here.is_some_and(|labels| ad.scope.selects_node(labels))).collect();
-    if ads_here.is_empty() {
+    if ads.is_empty() {
         return Err(Reason::NoMatchingAdvertisement);
     }
     let candidates = world.eligible.iter().filter_map(|name| {
@@ -167,6 +188,12 @@ fn serve(
     let ranked = landfall_election::ranking(elected_by.unwrap_or(first), candidates, service.placed.as_deref());
     if ranked.is_empty() {
         return Err(Reason::NoEligibleNode);
+    }
+    // Every node comes this far with the same result; from here on it is about this one.
+    let here = world.nodes.get(world.node).map(|node| &node.labels);
+    let ads_here: Vec<_> = ads.iter().filter(|ad| here.is_some_and(|labels| ad.scope.selects_node(labels))).collect();
+    if ads_here.is_empty() {
+        return Err(Reason::NotSelected);
     }
     // Who is drained comes last: it answers where nobody else can.
     let is_drained = |node: &str| world.nodes.get(node).is_some_and(|node| node.drain);

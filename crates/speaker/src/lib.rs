@@ -4,6 +4,7 @@
 //! own, answers. Between them are two values, each replaced whole: [`desired::Desired`] one way, [`desired::Announced`] back.
 
 mod announce;
+pub mod announced_condition;
 mod announced_metric;
 mod askers;
 pub mod beat_socket;
@@ -12,6 +13,7 @@ pub mod desired;
 pub mod elect;
 mod frames;
 mod groups;
+mod ipvs;
 pub mod kernel_probe;
 pub mod keys;
 pub mod links;

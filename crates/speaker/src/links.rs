@@ -9,6 +9,7 @@ use landfall_wire::MacAddr;
 use regex_lite::Regex;
 
 use crate::desired::Interfaces;
+use crate::ipvs::{self, Held};
 use crate::ownership::EVERYTHING;
 
 /// The interfaces that MetalLB leaves alone by default: those of container networks and of virtual machines, and those
@@ -274,6 +275,16 @@ impl Links {
             }
         }
         attached
+    }
+
+    /// Whether kube-proxy, in IPVS mode, has one of these addresses on its interface: with a prefix of its own, as it does. IPv4
+    /// only.
+    pub(crate) fn held_by_ipvs<'a>(&self, addresses: impl IntoIterator<Item = &'a IpAddr>) -> Option<Held> {
+        let (index, _) = self.links.iter().find(|(_, link)| link.name == ipvs::INTERFACE)?;
+        let bound = self.addresses.get(index)?;
+        let is_bound = |ip: &&IpAddr| bound.contains(&InterfaceAddress { local: **ip, network: IpNet::from(**ip) });
+        let ip = *addresses.into_iter().filter(|ip| ip.is_ipv4()).find(is_bound)?;
+        Some(Held { ip, interfaces: self.usable().iter().map(|link| link.name.to_owned()).collect() })
     }
 
     /// Whether an interface of this node has the MAC address.

@@ -16,6 +16,7 @@ use landfall_runtime::settling::Settling;
 use landfall_runtime::table::Table;
 use landfall_runtime::watch::Change;
 
+use crate::announced_condition::Stated;
 use crate::elect::{self, Endpoints, Verdict, World};
 use crate::liveness::Members;
 use crate::sharers::Sharers;
@@ -51,6 +52,10 @@ pub struct Service {
     pub may_share: bool,
     /// The annotation `landfall.io/node`.
     pub placed: Option<String>,
+    /// metadata.generation; API servers up to 1.36 give Services none.
+    pub generation: Option<i64>,
+    /// The condition `landfall.io/Announced`, whoever wrote it.
+    pub stated: Option<Stated>,
 }
 
 /// Namespace and name of an EndpointSlice.
@@ -341,6 +346,13 @@ impl Model {
     /// Whether this node is to own nothing: see [`Node::drain`].
     pub fn is_draining(&self) -> bool {
         self.nodes.get(&self.node).is_some_and(|node| node.drain)
+    }
+
+    /// Whether this node's speaker says of a Service that no node may announce it: all of them know, and one is to say it. It is
+    /// that of the first node by name of those whose speaker is ready, which the API tells all of them.
+    pub fn is_spokesman(&self) -> bool {
+        let ready = self.speakers.entries().values().filter(|pod| pod.ready);
+        ready.map(|pod| &pod.node).min() == Some(&self.node)
     }
 
     /// What is known of a Service.

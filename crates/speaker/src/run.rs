@@ -5,6 +5,9 @@
 //!   replaced whole: [`Desired`] to the wire and [`Claims`] to the status task.
 //! - **wire thread** ([`crate::wire_thread`]): a thread of its own, so that ten thousand Services being read never delay an answer.
 //! - **status** ([`crate::status`]): `ServiceL2Status` objects and events, from the claims and from what the wire confirms.
+//! - **conditions** ([`crate::announced_condition::writer`]): the condition `landfall.io/Announced` of Services, when the status
+//!   task has nothing to write.
+//! - **IPVS** ([`crate::ipvs`]): whether the kernel answers for addresses of Services by itself.
 //! - of [`landfall_runtime`]: the keeper of this node's ConfigurationState, the event sender, the probe server, the signal handler.
 
 use std::collections::BTreeSet;
@@ -14,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use ipnet::IpNet;
+use jiff::Timestamp;
 use kube::Client;
 use landfall_config::Problem;
 use landfall_runtime::configuration_state::{self, Component, Pod, State};
@@ -24,10 +28,13 @@ use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, info};
 
+use crate::announced_condition::agenda::{Agenda, Wish};
+use crate::announced_condition::{statement, writer};
 use crate::announced_metric::AnnouncedMetric;
 use crate::claims::{Claims, claims};
 use crate::desired::{Announced, Answers, Desired};
 use crate::elect::{Verdict, desired};
+use crate::ipvs::{self, IpvsMetric, Trap};
 use crate::keys;
 use crate::links::InterfaceFilter;
 use crate::liveness::{LivenessInputs, Members, Stance};
@@ -96,11 +103,16 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let watched = if liveness.is_some() { Watched::BySpeakers } else { Watched::ByApi };
     let wire_settings = WireSettings { node: settings.node_name.as_str().into(), interfaces, liveness };
     let wire = wire_thread::spawn(wire_settings, desired_in, announced_out, wire_metrics)?;
+    let (trap_out, trap) = watch::channel(None);
+    registry.register_collector(Box::new(IpvsMetric(trap.clone())));
+    tokio::spawn(ipvs::watch(wire.held_by_ipvs(), trap_out));
     let (claims_out, claims_in) = watch::channel(None);
     let (state_out, state) = watch::channel(None);
     let _object =
         configuration_state::keep(&client, &settings.namespace, Component::Speaker(settings.node_name.clone()), state);
-    start_status(&client, &settings, events, claims_in, announced_in.clone(), &mut registry);
+    let (wishes_out, wishes) = watch::channel(Arc::default());
+    let busy = start_status(&client, &settings, events, claims_in, announced_in.clone(), &mut registry);
+    tokio::spawn(writer::run(client.clone(), wishes, busy));
     probes::serve(settings.probe_address, health, Arc::new(registry), shutdown.clone()).await?;
 
     let (to_owner, mut from_watches) = mpsc::channel(CHANNEL_BOUND);
@@ -117,7 +129,10 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         stance: stance_out,
         announced: announced_in,
         claims: claims_out,
+        agenda: Agenda::default(),
+        wishes: wishes_out,
         networks: wire.networks(),
+        trap,
         state: state_out,
     };
 
@@ -126,12 +141,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let mut tick = tokio::time::interval(probes::TICK);
     let mut again_at: Option<Instant> = None;
     loop {
-        let again = async {
-            match again_at {
-                Some(at) => tokio::time::sleep_until(at.into()).await,
-                None => std::future::pending().await,
-            }
-        };
+        let (again, look) = (sleep_until(again_at), sleep_until(owner.agenda.look_at()));
         tokio::select! {
             () = shutdown.requested() => break,
             end = &mut wire_finished => return end.context("the wire thread has ended"),
@@ -143,8 +153,14 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
                 }
             }
             Ok(()) = owner.networks.changed() => {}
+            Ok(()) = owner.trap.changed() => {}
             Ok(()) = owner.announced.changed() => {
                 owner.publish_claims();
+                owner.agenda.touched(Instant::now());
+                continue;
+            }
+            () = look => {
+                owner.wish_conditions(Instant::now());
                 continue;
             }
             Ok(()) = wire_up.changed() => {
@@ -163,6 +179,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
             listed.done();
             again_at = [decided.again_at, owner.publish(decided)].into_iter().flatten().min();
             owner.publish_state();
+            owner.agenda.touched(Instant::now());
         }
     }
     // The others are told, so that they answer in our name until we are back; nobody waits for them.
@@ -177,7 +194,14 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
 /// Telling the others takes a datagram to each.
 const LEAVE_LIMIT: Duration = Duration::from_secs(1);
 
-/// Starts the status task with its own watch of the `ServiceL2Status` objects.
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Starts the status task with its own watch of the `ServiceL2Status` objects. Returns whether it is writing.
 fn start_status(
     client: &Client,
     settings: &Settings,
@@ -185,13 +209,15 @@ fn start_status(
     claims: watch::Receiver<Option<Arc<Claims>>>,
     announced: watch::Receiver<Arc<Announced>>,
     registry: &mut Registry,
-) {
+) -> watch::Receiver<bool> {
     let (to_status, objects) = mpsc::channel(CHANNEL_BOUND);
     let client = ObjectClient::new(client, &settings.namespace, settings.node_name.clone());
     client.watch(to_status);
     let (answered_out, answered) = watch::channel(Answered::default());
     registry.register_collector(Box::new(AnnouncedMetric::new(settings.node_name.clone(), answered)));
-    tokio::spawn(status::run(client, events, Inputs { claims, announced, objects }, answered_out));
+    let (busy_out, busy) = watch::channel(false);
+    tokio::spawn(status::run(client, events, Inputs { claims, announced, objects }, answered_out, busy_out));
+    busy
 }
 
 /// Of a processor, publishing takes no more than one part in this many and one. With a thousand Services the pause is a
@@ -213,7 +239,10 @@ struct Owner {
     stance: watch::Sender<Stance>,
     announced: watch::Receiver<Arc<Announced>>,
     claims: watch::Sender<Option<Arc<Claims>>>,
+    agenda: Agenda,
+    wishes: watch::Sender<Arc<Vec<Wish>>>,
     networks: watch::Receiver<BTreeSet<IpNet>>,
+    trap: watch::Receiver<Option<Trap>>,
     state: watch::Sender<Option<State>>,
 }
 
@@ -286,7 +315,27 @@ impl Owner {
         });
     }
 
-    /// Says in our ConfigurationState whether the configuration could be used, and in which networks this node is. Not
+    /// Sends the conditions of Services that are to be written. As with claims, nothing is said before our own Pod is known to be
+    /// ready.
+    fn wish_conditions(&mut self, now: Instant) {
+        let said = self.claims.borrow().is_some();
+        let announced = self.announced.borrow().clone();
+        let spokesman = self.model.is_spokesman();
+        let statements = self.model.verdicts().iter().filter(|_| said).filter_map(|(key, verdict)| {
+            let statement = statement(&self.settings.node_name, verdict, &announced, spokesman)?;
+            Some((key, self.model.service(key)?, statement))
+        });
+        let wishes = self.agenda.wishes(statements, now, Timestamp::now());
+        self.agenda.rest(now.elapsed(), Instant::now());
+        self.wishes.send_if_modified(|wished| {
+            let any = !wishes.is_empty() || !wished.is_empty();
+            *wished = Arc::new(wishes);
+            any
+        });
+    }
+
+    /// Says in our ConfigurationState whether the configuration could be used, that of kube-proxy included, and in which networks
+    /// this node is. Not
     /// before our own Pod is known, to whom the object is to belong.
     fn publish_state(&self) {
         let pod = self.settings.pod_name.as_ref().map(|name| (name, self.model.speaker_pod(name)));
@@ -296,9 +345,10 @@ impl Owner {
             Some((name, Some(pod))) => Some(Pod { name: name.clone(), uid: pod.uid.clone() }),
         };
         let networks: Vec<String> = self.networks.borrow().iter().map(ToString::to_string).collect();
+        let trap = self.trap.borrow().as_ref().map(ToString::to_string);
         let state = State {
             pod,
-            problems: self.model.problems().iter().map(ToString::to_string).collect(),
+            problems: self.model.problems().iter().map(ToString::to_string).chain(trap).collect(),
             networks: Some(networks.join(",")),
         };
         self.state.send_if_modified(|said| {

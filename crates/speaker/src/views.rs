@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use landfall_api::ServiceL2StatusStatus;
 use landfall_runtime::view;
 use landfall_runtime::view::{WithConditions, or_default};
@@ -26,6 +27,8 @@ pub(crate) struct ServiceSpec {
 pub(crate) struct ServiceStatus {
     #[serde(deserialize_with = "or_default")]
     pub(crate) load_balancer: LoadBalancerStatus,
+    #[serde(deserialize_with = "or_default")]
+    pub(crate) conditions: Vec<Condition>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

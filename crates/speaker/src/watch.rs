@@ -5,10 +5,11 @@ use std::net::IpAddr;
 use kube::core::ObjectMeta;
 use kube::runtime::watcher::Config;
 use kube::{Api, Client};
-use landfall_api::{IPAddressPool, L2Advertisement, annotations};
+use landfall_api::{IPAddressPool, L2Advertisement, annotations, conditions};
 use landfall_runtime::watch::spawn;
 use tokio::sync::mpsc;
 
+use crate::announced_condition::Stated;
 use crate::model::{Event, Node, Service, ServiceKey, Slice, SliceKey, SpeakerPod};
 use crate::views::{Endpoint, NodeView, PodView, ServiceView, SliceView};
 
@@ -51,8 +52,11 @@ fn service(object: ServiceView, lb_class: Option<&str>) -> (ServiceKey, Option<S
             _ => format!("ip {ip:?}"),
         })
     });
+    let stated = status.conditions.iter().find(|condition| condition.type_ == conditions::ANNOUNCED);
     let service = Service {
         uid: metadata.uid.unwrap_or_default(),
+        generation: metadata.generation,
+        stated: stated.map(Stated::read),
         labels: metadata.labels.unwrap_or_default(),
         ingress_ips: ingress_ips.collect(),
         local: spec.external_traffic_policy.as_deref() == Some("Local"),

@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::announce::{Announce, Announcer, Event, Manner};
 use crate::desired::{Announced, Answers, Desired, Interfaces};
 use crate::frames::{Lane, Unasked};
+use crate::ipvs::Held;
 use crate::links::{InterfaceFilter, Links, Placed, Placement};
 use crate::liveness::{Liveness, LivenessInputs, News, Next};
 use crate::netlink::Netlink;
@@ -55,6 +56,7 @@ pub struct WireSettings {
 pub struct WireThread {
     ready: watch::Receiver<bool>,
     networks: watch::Receiver<BTreeSet<IpNet>>,
+    held_by_ipvs: watch::Receiver<Option<Held>>,
     outcome: oneshot::Receiver<anyhow::Result<()>>,
     thread: JoinHandle<()>,
 }
@@ -68,6 +70,11 @@ impl WireThread {
     /// The networks of the interfaces that may be used now; empty before the thread is [`ready`](Self::ready).
     pub fn networks(&self) -> watch::Receiver<BTreeSet<IpNet>> {
         self.networks.clone()
+    }
+
+    /// Whether kube-proxy, in IPVS mode, has a desired address on its interface.
+    pub fn held_by_ipvs(&self) -> watch::Receiver<Option<Held>> {
+        self.held_by_ipvs.clone()
     }
 
     /// Waits for the end of the thread: for ever while all is well and the sender of `desired` lives.
@@ -97,6 +104,7 @@ pub fn spawn(
 ) -> anyhow::Result<WireThread> {
     let (ready_sender, ready) = watch::channel(false);
     let (networks_sender, networks) = watch::channel(BTreeSet::new());
+    let (held_sender, held_by_ipvs) = watch::channel(None);
     let (outcome_sender, outcome) = oneshot::channel();
     let body = move || {
         raise_priority();
@@ -106,7 +114,8 @@ pub fn spawn(
             .context("cannot start the runtime of the wire thread")
             .and_then(|runtime| {
                 runtime.block_on(async {
-                    let wire = Wire::open(settings, announced, networks_sender, metrics)?;
+                    let reports = Reports { announced, networks: networks_sender, held_by_ipvs: held_sender };
+                    let wire = Wire::open(settings, reports, metrics)?;
                     wire.run(desired, &ready_sender).await
                 })
             });
@@ -115,7 +124,7 @@ pub fn spawn(
     };
     let thread =
         std::thread::Builder::new().name("wire".to_owned()).spawn(body).context("cannot start the wire thread")?;
-    Ok(WireThread { ready, networks, outcome, thread })
+    Ok(WireThread { ready, networks, held_by_ipvs, outcome, thread })
 }
 
 /// How much the processor is to prefer this thread: -20 is the most, 0 is usual.
@@ -132,6 +141,13 @@ fn raise_priority() {
 
 /// A lane by its interface's index and its protocol.
 type LaneKey = (u32, Protocol);
+
+/// What the thread tells.
+struct Reports {
+    announced: watch::Sender<Arc<Announced>>,
+    networks: watch::Sender<BTreeSet<IpNet>>,
+    held_by_ipvs: watch::Sender<Option<Held>>,
+}
 
 /// What the thread holds.
 struct Wire {
@@ -153,20 +169,14 @@ struct Wire {
     /// Where our own addresses are.
     placement: Placement,
     announcer: Announcer,
-    announced: watch::Sender<Arc<Announced>>,
-    networks: watch::Sender<BTreeSet<IpNet>>,
+    reports: Reports,
     metrics: WireMetrics,
     /// Something could not be opened; try again then.
     retry_at: Option<Instant>,
 }
 
 impl Wire {
-    fn open(
-        settings: WireSettings,
-        announced: watch::Sender<Arc<Announced>>,
-        networks: watch::Sender<BTreeSet<IpNet>>,
-        metrics: WireMetrics,
-    ) -> anyhow::Result<Self> {
+    fn open(settings: WireSettings, reports: Reports, metrics: WireMetrics) -> anyhow::Result<Self> {
         let open = |inputs| Liveness::open(Arc::clone(&settings.node), inputs);
         Ok(Self {
             liveness: settings.liveness.clone().map(open).transpose()?,
@@ -182,8 +192,7 @@ impl Wire {
             tables: BTreeMap::new(),
             placement: Placement::new(),
             announcer: Announcer::default(),
-            announced,
-            networks,
+            reports,
             metrics,
             retry_at: None,
         })
@@ -257,7 +266,7 @@ impl Wire {
     fn links_changed(&mut self) {
         let networks = self.links.networks();
         self.networks_seen.extend(networks.iter().copied());
-        self.networks.send_if_modified(|told| std::mem::replace(told, networks.clone()) != networks);
+        self.reports.networks.send_if_modified(|told| std::mem::replace(told, networks.clone()) != networks);
         if let Some(liveness) = &mut self.liveness {
             liveness.set_links(&self.links, Instant::now());
         }
@@ -339,6 +348,8 @@ impl Wire {
             let named = named.flatten().map(String::as_str).collect();
             liveness.set_down(self.links.down(&named, &self.networks_seen), now);
         }
+        let held = self.links.held_by_ipvs(desired.addresses.keys());
+        self.reports.held_by_ipvs.send_if_modified(|told| std::mem::replace(told, held.clone()) != held);
         self.serve_all(desired, now);
         self.carry_out(desired, now);
     }
@@ -452,7 +463,7 @@ impl Wire {
 
     /// The series of an address end when it is no longer wanted here. (While it merely waits for an interface, they stay.)
     fn forget_counters(&self, desired: &Desired) {
-        for ip in self.announced.borrow().addresses.keys() {
+        for ip in self.reports.announced.borrow().addresses.keys() {
             if !desired.addresses.contains_key(ip) {
                 self.metrics.forget(*ip);
             }
@@ -480,7 +491,7 @@ impl Wire {
         let mut conflicts = self.rivals.strangers(now);
         conflicts.retain(|ip, _| self.ownership.owned.contains(ip));
         let after = Announced { addresses, conflicts };
-        self.announced.send_if_modified(|announced| {
+        self.reports.announced.send_if_modified(|announced| {
             let changed = **announced != after;
             if changed {
                 *announced = Arc::new(after);

@@ -10,8 +10,10 @@ use serde_json::{Value, json};
 use crate::eventually;
 use crate::scene::Scene;
 
-/// The Service's condition.
+/// The Service's condition that the controller writes.
 pub const ALLOCATED: &str = "landfall.io/AddressAllocated";
+/// The one that speakers write.
+pub const ANNOUNCED: &str = "landfall.io/Announced";
 
 /// A Service of a test's namespace.
 #[derive(Clone, Copy)]
@@ -58,11 +60,18 @@ impl<'a> Service<'a> {
         Ok(self.wait_for_addresses(1)?[0])
     }
 
-    /// metadata.resourceVersion: it differs after any write to the object.
+    /// metadata.resourceVersion: it differs after any write to the object. A load balancer that has an address is waited for
+    /// until the speakers have said who answers for it, or why nobody does: that comes a little later.
     /// # Errors
-    /// It does not exist.
+    /// It does not exist, or nothing is said of it.
     pub fn version(&self) -> Result<String> {
-        Ok(self.object()?["metadata"]["resourceVersion"].as_str().context("resourceVersion")?.to_owned())
+        eventually(&format!("condition {ANNOUNCED} on Service {}, whatever it says", self.name), || {
+            let object = self.object()?;
+            let is_said = !condition_in(&object, ANNOUNCED).is_null();
+            let serves = object["spec"]["type"] == "LoadBalancer" && !addresses_in(&object)?.is_empty();
+            ensure!(is_said || !serves, "its status is {}", object["status"]);
+            Ok(Some(object["metadata"]["resourceVersion"].as_str().context("resourceVersion")?.to_owned()))
+        })
     }
 
     /// A merge patch of the object.
@@ -127,13 +136,32 @@ impl<'a> Service<'a> {
         })
     }
 
-    /// Landfall's condition as it is; null: there is none.
+    /// The controller's condition as it is; null: there is none.
     /// # Errors
     /// It does not exist.
     pub fn condition(&self) -> Result<Value> {
-        let conditions = self.object()?["status"]["conditions"].take();
-        let ours = conditions.as_array().and_then(|all| all.iter().find(|condition| condition["type"] == ALLOCATED));
-        Ok(ours.cloned().unwrap_or_default())
+        Ok(condition_in(&self.object()?, ALLOCATED))
+    }
+
+    /// The speakers' condition as it is; null: there is none.
+    /// # Errors
+    /// It does not exist.
+    pub fn announced(&self) -> Result<Value> {
+        Ok(condition_in(&self.object()?, ANNOUNCED))
+    }
+
+    /// Waits until the speakers' condition has this reason and says this, and returns it.
+    /// # Errors
+    /// It does not: says what it is.
+    pub fn wait_for_announced(&self, reason: &str, words: &str) -> Result<Value> {
+        eventually(&format!("condition {ANNOUNCED}: {reason}, {words:?} on Service {}", self.name), || {
+            let condition = self.announced()?;
+            let says = condition["message"].as_str().is_some_and(|message| message.contains(words));
+            ensure!(says && condition["reason"] == reason, "its condition is {condition}");
+            let status = if reason == "Announced" { "True" } else { "False" };
+            ensure!(condition["status"] == status, "its condition is {condition}");
+            Ok(Some(condition))
+        })
     }
 
     /// Messages of the events with this reason about it, in no order.
@@ -216,6 +244,12 @@ pub fn events(scene: &Scene, namespace: &str, name: &str, reason: &str) -> Resul
     let list = scene.lab.get(&["events", "--namespace", namespace, "--field-selector", &of_object])?;
     let items = list["items"].as_array().context("items")?;
     Ok(items.iter().filter_map(|event| event["message"].as_str()).map(str::to_owned).collect())
+}
+
+/// The condition of this type; null: there is none.
+fn condition_in(service: &Value, type_: &str) -> Value {
+    let all = service["status"]["conditions"].as_array();
+    all.and_then(|all| all.iter().find(|condition| condition["type"] == type_)).cloned().unwrap_or_default()
 }
 
 pub(crate) fn addresses_in(service: &Value) -> Result<Vec<IpAddr>> {

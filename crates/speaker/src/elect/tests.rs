@@ -58,6 +58,8 @@ fn service(ips: &[&str]) -> Service {
         local: false,
         may_share: false,
         placed: None,
+        generation: None,
+        stated: None,
     }
 }
 

@@ -20,6 +20,8 @@ fn service(ip: &str) -> Service {
         local: false,
         may_share: false,
         placed: None,
+        generation: None,
+        stated: None,
     }
 }
 
@@ -254,4 +256,58 @@ fn a_pool_that_is_split_object_by_object_is_announced_all_the_time_and_a_new_one
     model.apply(Event::Pool(Applied(("other".into(), other_half))));
     assert_eq!(model.decide(at(1_400)).unwrap().changed, [key("web")]);
     assert!(announces(&model, "web"));
+}
+
+#[test]
+fn why_no_node_may_announce_a_service_all_speakers_know_alike_and_the_first_of_those_that_are_ready_says_it() {
+    let nodes = ["n1", "n2", "n3"];
+    let elsewhere = |(_, ad): (String, Option<L2Advertisement>)| {
+        let mut ad = ad.expect("an advertisement");
+        ad.spec.node_selectors =
+            serde_json::from_value(json!([{"matchLabels": {"kubernetes.io/hostname": "nowhere"}}])).unwrap();
+        ("all".to_owned(), Some(ad))
+    };
+    let local = Service { local: true, ..service("172.30.0.201") };
+    let nowhere = || Some(Slice { service: key("web"), nodes: BTreeSet::from(["gone".to_owned()]) });
+    for (events, common) in [
+        (vec![Event::Advertisement(Deleted(("all".into(), None)))], Reason::NoMatchingAdvertisement),
+        (vec![Event::Advertisement(Applied(elsewhere(advertisement())))], Reason::NoEligibleNode),
+        (vec![Event::Pool(Applied(pool(&["10.0.0.0/24"])))], Reason::IpNotAllowed),
+        (vec![Event::Slice(Applied((slice_of("web").0, None)))], Reason::NoEndpoints),
+        (
+            vec![
+                Event::Service(Applied((key("web"), Some(local)))),
+                Event::Slice(Applied((slice_of("web").0, nowhere()))),
+            ],
+            Reason::NoEligibleNode,
+        ),
+    ] {
+        for node in nodes {
+            let mut model = model_of(node);
+            events.iter().cloned().for_each(|event| model.apply(event));
+            decide_settled(&mut model);
+            assert_eq!(reason(&model, "web"), common, "on {node}");
+        }
+    }
+    for (ready, spokesman) in
+        [(vec!["n1", "n2", "n3"], "n1"), (vec!["n2", "n3"], "n2"), (vec!["n3"], "n3"), (vec![], "nobody")]
+    {
+        for node in nodes {
+            let mut model = model_of(node);
+            nodes.iter().for_each(|name| model.apply(Event::Speaker(Applied(speaker(name, ready.contains(name))))));
+            assert_eq!(model.is_spokesman(), node == spokesman, "{node}, with {ready:?} ready");
+        }
+    }
+}
+
+#[test]
+fn what_is_about_one_node_is_no_reason_for_all() {
+    let mut model = model_of("n1");
+    let (name, ad) = advertisement();
+    let mut ad = ad.expect("an advertisement");
+    ad.spec.node_selectors = serde_json::from_value(json!([{"matchLabels": {"rack": ""}}])).unwrap();
+    model.apply(Event::Node(Applied(node("n2", &["rack"]))));
+    model.apply(Event::Advertisement(Applied((name, Some(ad)))));
+    decide_settled(&mut model);
+    assert_eq!((reason(&model, "web"), reason(&model, "web").of_all_nodes()), (Reason::NotSelected, None));
 }

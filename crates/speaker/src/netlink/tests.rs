@@ -7,6 +7,8 @@ use std::time::Duration;
 use nix::sched::{CloneFlags, unshare};
 
 use super::*;
+use crate::ipvs;
+use crate::links::{InterfaceFilter, Links};
 
 /// Runs `body` on a thread in a new network namespace, which ends with it.
 fn in_new_namespace<F: Future>(body: impl FnOnce() -> F + Send + 'static) {
@@ -84,5 +86,34 @@ fn lost_news_lead_to_a_snapshot_and_nothing_older_follows_it() {
         ip("link add last type veth peer name other\n");
         let event = netlink.next().await.unwrap();
         assert!(matches!(&event, LinkEvent::Link(_, link) if link.name == "other" || link.name == "last"), "{event:?}");
+    });
+}
+
+#[test]
+fn a_service_address_on_kube_proxys_interface_is_seen_and_strict_arp_is_the_way_out() {
+    in_new_namespace(|| async {
+        // Of kube-proxy's interface only the name and its addresses matter; not every kernel has type dummy.
+        ip("link add one type veth peer name two\nlink set one up\nlink set two up\nlink add kube-ipvs0 type bridge\n");
+        ip("address add 192.0.2.240/32 dev kube-ipvs0\naddress add 2001:db8::1/128 dev kube-ipvs0\n");
+        let mut netlink = Netlink::open().unwrap();
+        let excluded = crate::links::EXCLUDED_BY_DEFAULT;
+        let mut links = Links::new(InterfaceFilter::new(&[], &excluded).unwrap());
+        links.apply(netlink.next().await.unwrap());
+        let held = |links: &Links, text: &str| links.held_by_ipvs([&text.parse().unwrap()]);
+        assert_eq!((held(&links, "192.0.2.241"), held(&links, "2001:db8::1")), (None, None));
+        let found = held(&links, "192.0.2.240").expect("it is there");
+        assert!(found.interfaces.contains("one") && !found.interfaces.contains("kube-ipvs0"), "{found:?}");
+
+        let all = "/proc/sys/net/ipv4/conf/all/arp_ignore";
+        std::fs::write(all, "0").unwrap();
+        let trap = ipvs::trap(&found, ipvs::read_arp_ignore).expect("the kernel answers");
+        assert!(trap.to_string().contains("192.0.2.240"), "{trap}");
+        std::fs::write(all, "1").unwrap();
+        assert_eq!(ipvs::trap(&found, ipvs::read_arp_ignore), None);
+
+        ip("address delete 192.0.2.240/32 dev kube-ipvs0\n");
+        let gone = until(&mut netlink, |event| matches!(event, LinkEvent::AddressGone(..))).await;
+        links.apply(gone);
+        assert_eq!(held(&links, "192.0.2.240"), None);
     });
 }

@@ -1,6 +1,10 @@
 //! What is said about a Service, and that it is not said twice.
 
+use serde_json::json;
+
+use super::objects::new_object;
 use super::*;
+use crate::claims::Said;
 use crate::desired::Interfaces;
 
 fn key() -> ServiceKey {
@@ -49,17 +53,18 @@ fn an_address_without_a_usable_interface_is_a_warning_once_until_it_worked_again
             ..Announced::default()
         }
     };
-    let mut state = State::default();
-    let failure = state.new_failures(&claims, &announced(&[]), "n1");
+    let mut warnings = Warnings::default();
+    let mut new_ones = |interfaces: &[&str]| warnings.new_ones(troubles(&claims, &announced(interfaces), "n1"));
+    let failure = new_ones(&[]);
     assert_eq!(failure.len(), 1);
     assert_eq!((failure[0].kind, failure[0].reason), (Kind::Warning, "announceFailed"));
     assert_eq!(
         failure[0].message,
         r#"the interfaces specified by LB IP "192.0.2.1" doesn't exist in assigned node "n1" with protocol "layer2""#
     );
-    assert_eq!(state.new_failures(&claims, &announced(&[]), "n1"), []);
-    assert_eq!(state.new_failures(&claims, &announced(&["eth9"]), "n1"), []);
-    assert_eq!(state.new_failures(&claims, &announced(&[]), "n1").len(), 1);
+    assert_eq!(new_ones(&[]), []);
+    assert_eq!(new_ones(&["eth9"]), []);
+    assert_eq!(new_ones(&[]).len(), 1);
 }
 
 #[test]
@@ -97,8 +102,9 @@ fn an_address_that_a_stranger_has_too_is_a_warning_once_until_it_has_given_it_up
         conflicts: BTreeMap::from([(ip, landfall_wire::MacAddr::new(2, 0, 0, 0, 0, 9))]),
     };
     let nobody = Announced { conflicts: BTreeMap::new(), ..stranger.clone() };
-    let mut state = State::default();
-    let said = state.new_conflicts(&claims, &stranger, "n1");
+    let mut warnings = Warnings::default();
+    let mut new_ones = |announced: &Announced| warnings.new_ones(troubles(&claims, announced, "n1"));
+    let said = new_ones(&stranger);
     assert_eq!(said.len(), 1);
     assert_eq!((said[0].kind, said[0].reason), (Kind::Warning, "AddressConflict"));
     assert!(
@@ -106,7 +112,7 @@ fn an_address_that_a_stranger_has_too_is_a_warning_once_until_it_has_given_it_up
         "{}",
         said[0].message
     );
-    assert_eq!(state.new_conflicts(&claims, &stranger, "n1"), []);
-    assert_eq!(state.new_conflicts(&claims, &nobody, "n1"), []);
-    assert_eq!(state.new_conflicts(&claims, &stranger, "n1").len(), 1);
+    assert_eq!(new_ones(&stranger), []);
+    assert_eq!(new_ones(&nobody), []);
+    assert_eq!(new_ones(&stranger).len(), 1);
 }

@@ -26,12 +26,16 @@ fn an_idle_minute_makes_no_write() -> Result<()> {
             service("four", families(&["IPv4"])),
             service("six", families(&["IPv6"])),
             service("both", families(&["IPv4", "IPv6"])),
+            pool("silent", &["172.30.0.185/32"]),
+            annotated(service("unannounced", json!({})), "metallb.io/address-pool", "silent"),
             hopeless,
         ])?;
         for name in ["four", "six", "both"] {
             scene.service(name).wait_for_allocated("True")?;
             scene.service(name).wait_for_announcer()?;
+            scene.service(name).wait_for_announced("Announced", " answers for ")?;
         }
+        scene.service("unannounced").wait_for_announced("NoMatchingAdvertisement", "no L2Advertisement selects")?;
         scene.service("hopeless").wait_for_allocated("False")?;
         let (mut count, mut since) = (0, Instant::now());
         eventually("end of the writes", || {
@@ -42,8 +46,9 @@ fn an_idle_minute_makes_no_write() -> Result<()> {
             ensure!(since.elapsed() >= SETTLED, "{count} writes so far, the last: {:?}", writes.last());
             Ok(Some(()))
         })?;
-        // 4 Services, 3 ServiceL2Statuses with their status: fewer would mean that the log does not show our writes.
-        assert!(count >= 10, "{:?}", since_start.writes_of_landfall()?);
+        // 5 Services, 3 ServiceL2Statuses with their status, and of 4 Services whether they are announced: fewer would mean that
+        // the log does not show our writes.
+        assert!(count >= 15, "{:?}", since_start.writes_of_landfall()?);
 
         let audit = Audit::from_now(&scene.lab)?;
         thread::sleep(IDLE);

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod admission;
+mod announced_condition;
 mod answers;
 mod article;
 mod bad_input;

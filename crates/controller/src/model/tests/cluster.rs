@@ -322,7 +322,23 @@ impl Cluster {
 
     /// A field of our condition.
     pub(super) fn condition(&self, name: &str, field: &str) -> String {
-        self.services[name]["status"]["conditions"][0][field].as_str().unwrap_or("nothing").to_owned()
+        self.condition_of(name, landfall_api::conditions::ADDRESS_ALLOCATED, field)
+    }
+
+    /// A field of the condition of this type.
+    pub(super) fn condition_of(&self, name: &str, type_: &str, field: &str) -> String {
+        let all = self.services[name]["status"]["conditions"].as_array();
+        let condition = all.into_iter().flatten().find(|condition| condition["type"] == type_);
+        condition.and_then(|condition| condition[field].as_str()).unwrap_or("nothing").to_owned()
+    }
+
+    /// A speaker says who answers.
+    pub(super) fn announce(&mut self, name: &str, message: &str) -> &mut Self {
+        let condition = json!({"type": landfall_api::conditions::ANNOUNCED, "status": "True", "reason": "Announced",
+            "message": message, "lastTransitionTime": "2026-01-02T03:04:05Z"});
+        let fields = json!({"f:status": {"f:conditions": {"k:{\"type\":\"landfall.io/Announced\"}": {}}}});
+        let managed = json!([{"manager": "landfall-speaker", "fieldsV1": fields}]);
+        self.apply(name, json!({"metadata": {"managedFields": managed}, "status": {"conditions": [condition]}}))
     }
 
     /// The node that a Service is placed on.
@@ -348,8 +364,12 @@ fn merge(into: &mut Value, patch: &Value) {
                 object.remove(name);
             }
         } else if name == "conditions" {
-            let kept = value.as_array().expect("a list").iter().filter(|c| c.get("$patch").is_none()).cloned();
-            into[name] = kept.collect();
+            let mut all = into[name].as_array().cloned().unwrap_or_default();
+            for condition in value.as_array().expect("a list") {
+                all.retain(|standing| standing["type"] != condition["type"]);
+                all.extend(condition.get("$patch").is_none().then(|| condition.clone()));
+            }
+            into[name] = json!(all);
         } else {
             merge(&mut into[name], value);
         }

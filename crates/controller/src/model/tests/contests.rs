@@ -1,6 +1,6 @@
 //! Services whose status somebody else writes, too.
 
-use super::cluster::{Cluster, addresses};
+use super::cluster::{Cluster, addresses, annotation};
 use crate::contest;
 use serde_json::json;
 use std::time::Duration;
@@ -21,7 +21,7 @@ fn a_foreign_address_is_replaced_and_after_the_third_time_it_is_left_alone_and_s
     for n in 1..20 {
         assert_eq!(cluster.overwrite("a", &format!("203.0.113.{n}")).settle(), 0, "no fight");
     }
-    assert_eq!(cluster.apply("a", json!({"status": {"conditions": []}})).settle(), 0, "nor over what is said");
+    assert_eq!(cluster.apply("a", json!({"status": {"conditions": null}})).settle(), 0, "nor over what is said");
     // Nobody else is given the address meanwhile, and later it is tried again.
     assert_eq!(cluster.apply("b", json!({})).settled().shows("b"), "10.0.0.1");
     cluster.now += contest::PAUSE;
@@ -109,4 +109,39 @@ fn a_service_made_again_under_the_name_of_a_contested_one_is_served() {
         }
         assert_eq!(cluster.apply("a", json!({})).settled().shows("a"), "10.0.0.0", "{looked_at_in_between}");
     }
+}
+
+#[test]
+fn what_speakers_say_is_no_foreign_write_makes_no_write_and_is_lost_only_with_the_address() {
+    let mut cluster = Cluster::with(&[("p", addresses(&["10.0.0.0/30"]))]);
+    cluster.apply("a", json!({})).settle();
+    let announced = |cluster: &Cluster| cluster.condition_of("a", "landfall.io/Announced", "message");
+    for n in 0..9 {
+        assert_eq!(cluster.announce("a", &format!("node n{n} answers")).settle(), 0, "nothing to write");
+    }
+    assert_eq!((cluster.shows("a").as_str(), cluster.condition("a", "reason").as_str()), ("10.0.0.0", "Allocated"));
+    // What the controller writes next leaves it alone.
+    cluster.apply("a", annotation("metallb.io/loadBalancerIPs", "10.0.0.O"));
+    assert_eq!((cluster.settle(), cluster.condition("a", "reason").as_str()), (1, "InvalidRequest"));
+    assert_eq!((announced(&cluster).as_str(), cluster.shows("a").as_str()), ("node n8 answers", "10.0.0.0"));
+    // Another address: nobody has said yet who answers for it.
+    cluster.apply("a", annotation("metallb.io/loadBalancerIPs", "10.0.0.3"));
+    assert_eq!((cluster.settled().shows("a").as_str(), announced(&cluster).as_str()), ("10.0.0.3", "nothing"));
+    // No load balancer any more, and a speaker's last word comes after the controller's.
+    cluster.announce("a", "node n1 answers").apply("a", json!({"spec": {"type": "ClusterIP"}})).settle();
+    assert_eq!((announced(&cluster).as_str(), cluster.condition("a", "reason").as_str()), ("nothing", "nothing"));
+    assert_eq!(cluster.announce("a", "node n1 answers").settle(), 1);
+    assert_eq!((announced(&cluster).as_str(), cluster.settle()), ("nothing", 0));
+}
+
+#[test]
+fn a_speaker_that_writes_between_decision_and_write_costs_one_try_and_loses_nothing() {
+    let mut cluster = Cluster::with(&[("p", addresses(&["10.0.0.0/30"]))]);
+    cluster.apply("a", json!({})).settle();
+    cluster.apply("a", annotation("metallb.io/loadBalancerIPs", "10.0.0.O"));
+    let late = cluster.next().expect("a write");
+    cluster.announce("a", "node n1 answers").finish(&late);
+    assert_eq!(cluster.settle(), 1, "once more, on what stands now");
+    assert_eq!(cluster.condition("a", "reason"), "InvalidRequest");
+    assert_eq!(cluster.condition_of("a", "landfall.io/Announced", "message"), "node n1 answers");
 }
