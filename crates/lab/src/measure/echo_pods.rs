@@ -1,9 +1,10 @@
 //! The echo server's Pods behind the measured Services.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, Client, ResourceExt};
@@ -34,6 +35,14 @@ impl EchoPods {
     /// The nodes that have one.
     pub(super) async fn nodes(&self) -> Result<BTreeSet<String>> {
         Ok(self.list().await?.iter().filter_map(|pod| pod.spec.as_ref()?.node_name.clone()).collect())
+    }
+
+    /// The server of one of them, at the Pod's own address.
+    pub(super) async fn server(&self) -> Result<SocketAddr> {
+        let pods = self.list().await?;
+        let ip = pods.iter().find_map(|pod| pod.status.as_ref()?.pod_ip.as_deref());
+        let ip = ip.context("no echo Pod has an address")?.parse().context("status.podIP of the echo Pod")?;
+        Ok(SocketAddr::new(ip, PORT))
     }
 
     /// Lets there be one on each of these nodes, and no other; returns when it is so.

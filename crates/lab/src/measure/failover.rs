@@ -40,8 +40,10 @@ const WITHOUT_API: Duration = Duration::from_secs(5);
 /// With --addresses there are as many Services, one Pod behind all, and the node breaks that answers for most of those that
 /// it has no Pod of. Each address has its own silence; a run's gap is that of its worst, also among those that need not
 /// move. One socket of the client asks all in turn, 5,000 datagrams a second at most (each of 1,000 addresses every 200 ms:
-/// the silences are that much coarser, never shorter than they were); blind_ms says for how long the client itself stood
-/// still.
+/// the silences are that much coarser, never shorter than they were).
+///
+/// Client and server share the computer with the cluster: blind_ms says for how long the client itself stood still,
+/// server_silence_ms and server_probes_lost what a second client missed that asked the Pod around the Service.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -101,6 +103,8 @@ struct Run {
     outages: ByFamily<Outage>,
     /// The gap of each address that the broken node had.
     gaps: Vec<Duration>,
+    /// Of the server, when asked around the Services.
+    server: Outage,
     recovered: bool,
     /// The node did not have them any more.
     is_void: bool,
@@ -159,6 +163,7 @@ impl Failover {
             figures("failover_gap_ms", "ms", |outage| ms(outage.gap))?.into_iter().map(judged).collect();
         summaries.extend(figures("probes_lost", "probes", |outage| outage.lost as f64)?);
         summaries.push(Summary::of("blind_ms", "ms", &blind)?);
+        summaries.extend(probes::figures_of_the_server(&measured.iter().map(|run| run.server).collect::<Vec<_>>())?);
         summaries.push(Summary::of("unrecovered_runs", "runs", &[unrecovered as f64])?.exactly(0.0));
         summaries.push(Summary::of("void_runs", "runs", &[runs.void.len() as f64])?);
         let void = families::figures(runs.void.iter().map(|run| &run.outages), "void_gap_ms", "ms", |o| ms(o.gap))?;
@@ -218,7 +223,7 @@ impl Failover {
         let since = Instant::now();
         // So that the capture knows who answered before.
         scene.owners().await?;
-        let probes = scene.probe("client")?;
+        let (probes, control) = (scene.probe("client")?, scene.control().await?);
         scene.served(&probes).await?;
         let fault = scene.strike(owner, since, self.fault).await?;
         let recovered = loop {
@@ -230,11 +235,13 @@ impl Failover {
                 break false;
             }
         };
-        let by_address = probes.finish(fault.at, Instant::now()).await?;
+        let until = Instant::now();
+        let by_address = probes.finish(fault.at, until).await?;
         let moved = by_address.iter().filter(|(address, _)| owner.addresses.contains(address));
         Ok(Run {
             outages: probes::by_family(&by_address),
             gaps: moved.map(|(_, outage)| outage.gap).collect(),
+            server: control.finish(fault.at, until).await?,
             recovered,
             is_void: fault.is_void,
         })

@@ -8,6 +8,7 @@ use anyhow::Result;
 use super::damage::blocking;
 use super::families::{ByFamily, Family};
 use super::probe::{Outage, Probe};
+use super::statistics::{Summary, ms};
 use crate::lab::Lab;
 
 /// Probes at work; they stop when this is dropped.
@@ -50,6 +51,36 @@ impl Probes {
         })
         .await
     }
+}
+
+/// A probe that goes around the Services, from the control plane to a Pod's own address: what it misses was missed by the
+/// server, which shares the computer with everything else, and cannot be blamed on who announces.
+pub(super) struct Control(Probe);
+
+impl Control {
+    /// Starts to ask the echo server of this Pod.
+    pub(super) fn start(lab: &Lab, pod: SocketAddr) -> Result<Control> {
+        Ok(Control(Probe::start(lab, "cp", &[pod])?))
+    }
+
+    /// Stops asking, waits a second for answers that are on their way, and returns what happened between these moments.
+    pub(super) async fn finish(self, from: Instant, until: Instant) -> Result<Outage> {
+        blocking(move || {
+            let (from, until) = (self.0.time(from), self.0.time(until));
+            let traces = self.0.finish()?;
+            Ok(traces.iter().map(|trace| trace.outage(from, until)).fold(Outage::default(), Outage::and))
+        })
+        .await
+    }
+}
+
+/// How the server did, whoever announced.
+pub(super) fn figures_of_the_server(seen: &[Outage]) -> Result<[Summary; 2]> {
+    let values = |value: fn(&Outage) -> f64| seen.iter().map(value).collect::<Vec<_>>();
+    Ok([
+        Summary::of("server_silence_ms", "ms", &values(|outage| ms(outage.gap)))?,
+        Summary::of("server_probes_lost", "probes", &values(|outage| outage.lost as f64))?,
+    ])
 }
 
 /// Of each family the worst; the lost add up.

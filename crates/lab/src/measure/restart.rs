@@ -29,7 +29,9 @@ const AFTER_KILL: Duration = Duration::from_secs(10);
 /// UDP datagram to each of its addresses every 10 ms and holds TCP connections on which requests and answers go to and fro.
 /// probes_lost and connections_broken say what became of them; moves_on_the_wire counts how often answers and announcements
 /// heard by the client named another MAC address than before, each for IPv4 and for IPv6; moves_in_status, how often the
-/// implementation's ServiceL2Status named another node. All four are to be 0.
+/// implementation's ServiceL2Status named another node. All four are to be 0. Client and server share the computer with the
+/// cluster: blind_ms says for how long the client stood still, server_silence_ms and server_probes_lost what a second client
+/// missed that asked the Pod around the Service.
 ///
 /// All speakers' Pods are new before the first run, so that no address is about to return to where an earlier measurement
 /// has driven it from. Before each further run the speaker's Pod is made anew where the last run killed it: kubelet lets a
@@ -78,6 +80,8 @@ struct Run {
     /// Moves in status.
     said: usize,
     blind: Duration,
+    /// Of the server, when asked around the Service.
+    server: Outage,
 }
 
 impl Restart {
@@ -117,6 +121,13 @@ impl Restart {
             families::in_words(&run.noticed, noticed),
             run.said
         ));
+        if run.server.lost > 0 {
+            say(&format!(
+                "  asked around the Service, the server itself missed {} probes, with a silence of {} ms: the computer is busy",
+                run.server.lost,
+                run.server.gap.as_millis()
+            ));
+        }
     }
 
     fn report(&self, bench: &Bench, runs: &[Run]) -> Result<Report> {
@@ -132,6 +143,7 @@ impl Restart {
         let mut summaries: Vec<Summary> = summaries.into_iter().map(|count| count.exactly(0.0)).collect();
         summaries.extend(figures("longest_silence_ms", "ms", |noticed| ms(noticed.outage.gap))?);
         summaries.push(Summary::of("blind_ms", "ms", &values(|run| ms(run.blind)))?);
+        summaries.extend(probes::figures_of_the_server(&runs.iter().map(|run| run.server).collect::<Vec<_>>())?);
         Ok(Report {
             title: format!("restart of the speaker of {}, {:?}", bench.installed.place(), self.how),
             figures: summaries,
@@ -148,7 +160,7 @@ impl Restart {
     async fn once(&self, scene: &Scene<'_>, owner: &Owner, said: &Said, number: usize) -> Result<Run> {
         let bench = scene.bench;
         let clients = self.held.connect(scene, None).await?;
-        let probes = scene.probe("client")?;
+        let (probes, control) = (scene.probe("client")?, scene.control().await?);
         scene.served(&probes).await?;
         let (began, said_before) = (Instant::now(), said.moves());
         // So that the capture knows who answered before.
@@ -165,7 +177,9 @@ impl Restart {
         tokio::time::sleep(AFTERWARDS).await;
         scene.owners().await?;
 
-        let outages = probes::by_family(&probes.finish(began, Instant::now()).await?);
+        let until = Instant::now();
+        let outages = probes::by_family(&probes.finish(began, until).await?);
+        let server = control.finish(began, until).await?;
         let seen = clients.finish().await?;
         seen.values()
             .flat_map(|seen| &seen.broken)
@@ -177,7 +191,7 @@ impl Restart {
             let broken = seen.get(&family).map_or(0, |seen| seen.broken.len());
             (family, Noticed { outage, broken, moves: moves.get(&family).copied().unwrap_or(0) })
         };
-        Ok(Run { noticed: outages.into_iter().map(noticed).collect(), said: said.moves() - said_before, blind })
+        Ok(Run { noticed: outages.into_iter().map(noticed).collect(), said: said.moves() - said_before, blind, server })
     }
 
     /// Does it, and returns when the cluster may be asked whether all is ready again.

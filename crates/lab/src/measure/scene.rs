@@ -20,7 +20,7 @@ use super::echo_pods::{self, EchoPods};
 use super::families::{ByFamily, Family};
 use super::place::{BESIDE_THE_SEGMENT, Where, is_beside};
 use super::probe;
-use super::probes::Probes;
+use super::probes::{Control, Probes};
 use super::say;
 use super::wait::wait_for;
 use super::wiretap::Wiretap;
@@ -152,6 +152,11 @@ impl<'a> Scene<'a> {
         Probes::start(&self.bench.lab, place, &self.addresses, PORT)
     }
 
+    /// A probe of the Pod behind the Services that does not go through them.
+    pub(super) async fn control(&self) -> Result<Control> {
+        Control::start(&self.bench.lab, self.pods.server().await?)
+    }
+
     /// Whether the client is being served now through each family.
     pub(super) fn served_through(&self, probes: &Probes) -> ByFamily<bool> {
         probes.steady(STEADY, PAUSE.max(3 * probe::period(self.services)))
@@ -217,7 +222,7 @@ impl<'a> Scene<'a> {
             let owners = self.owners().await?;
             let single = owners.values().all(|nodes| nodes.len() == 1);
             seen = if single && owners == before { seen + 1 } else { usize::from(single) };
-            if seen >= SETTLED && self.is_home(&owners).await? {
+            if seen >= SETTLED && self.astray(&owners).await?.is_empty() {
                 match largest(&owners, &self.pods.nodes().await?, self.nodes.len()) {
                     Some(owner) if self.services > 1 || owner.addresses.len() == self.addresses.len() => {
                         self.forget().await?;
@@ -234,12 +239,15 @@ impl<'a> Scene<'a> {
                 }
             }
             if began.elapsed() > SETTLE_LIMIT {
-                let odd: Vec<_> = owners.iter().take(5).collect();
+                let mut odd: Vec<String> = Vec::new();
+                let disputed = owners.iter().filter(|(_, nodes)| nodes.len() != 1);
+                odd.extend(disputed.map(|(address, nodes)| format!("{address} is answered for by {nodes:?}")));
+                odd.extend(self.astray(&owners).await?);
+                odd.truncate(5);
                 bail!(
-                    "for {} s it is not so that one node answers for each address, the one of its Service's annotation {}; at \
-                     last {odd:?}",
+                    "after {} s it is not one node that answers for each Service, the one where it is placed: {}",
                     SETTLE_LIMIT.as_secs(),
-                    annotations::NODE
+                    odd.join("; ")
                 );
             }
             before = owners;
@@ -262,19 +270,21 @@ impl<'a> Scene<'a> {
         .await
     }
 
-    /// Whether every address that is placed is answered for by the node where it is placed.
-    async fn is_home(&self, owners: &BTreeMap<IpAddr, BTreeSet<String>>) -> Result<bool> {
+    /// The addresses that are placed on another node than answers for them, in words.
+    async fn astray(&self, owners: &BTreeMap<IpAddr, BTreeSet<String>>) -> Result<Vec<String>> {
         let ours = ListParams::default().labels(&format!("{LABEL}={GROUP}"));
-        let services = self.bench.services().list(&ours).await?;
-        Ok(services.iter().all(|service| {
-            let Some(placed) = service.annotations().get(annotations::NODE) else { return true };
+        let mut astray = Vec::new();
+        for service in self.bench.services().list(&ours).await? {
+            let Some(placed) = service.annotations().get(annotations::NODE) else { continue };
             let ingress = service.status.iter().flat_map(|status| status.load_balancer.iter());
-            let mut ips = ingress.flat_map(|one| one.ingress.iter().flatten()).filter_map(|one| one.ip.as_deref());
-            ips.all(|ip| {
+            for ip in ingress.flat_map(|one| one.ingress.iter().flatten()).filter_map(|one| one.ip.as_deref()) {
                 let nodes = ip.parse().ok().and_then(|ip: IpAddr| owners.get(&ip));
-                nodes.is_some_and(|nodes| nodes.contains(placed))
-            })
-        }))
+                if nodes.is_none_or(|nodes| !nodes.contains(placed)) {
+                    astray.push(format!("{ip} is placed on {placed} and answered for by {nodes:?}"));
+                }
+            }
+        }
+        Ok(astray)
     }
 }
 
