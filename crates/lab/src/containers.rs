@@ -12,18 +12,20 @@ use crate::machine::Machine;
 /// As long as this exists, no container is created.
 const GATE: &str = "/run/no-new-containers";
 
-/// Arguments: the gate, runc's path. The true runc stays reachable below /run: whoever waits still needs it afterwards.
+/// Arguments: the gate, runc's path. The true runc stays reachable below /run: whoever waits still needs it afterwards, and the
+/// next time it is there already, read-only where the computer's files are. The gate comes last: if anything fails before, it is
+/// open.
 const HOLD: &str = r#"set -e
 true_runc=/run/runc-true
-touch "$1" $true_runc
-mountpoint -q $true_runc || mount --bind "$2" $true_runc
+mountpoint -q $true_runc || { touch $true_runc; mount --bind "$2" $true_runc; }
 cat > /run/runc-waits <<END
 #!/bin/sh
 case " \$* " in *" create "*) while [ -e $1 ]; do sleep 0.05; done ;; esac
 exec $true_runc "\$@"
 END
 chmod 755 /run/runc-waits
-mount --bind /run/runc-waits "$2""#;
+mount --bind /run/runc-waits "$2"
+touch "$1""#;
 
 /// Lazily, because those who wait still read the script.
 const RELEASE: &str = r#"if [ -e "$1" ]; then rm "$1" && umount --lazy "$2"; fi"#;

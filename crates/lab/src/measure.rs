@@ -8,20 +8,27 @@ mod claims;
 mod clients;
 mod damage;
 mod drain;
+mod echo_pods;
 mod failover;
+mod families;
 mod freeze;
+mod held;
 mod installed;
 mod latency;
 mod memory;
 mod moves;
+mod place;
 mod pods;
 mod probe;
+mod probes;
 mod release;
 mod restart;
 mod scene;
 mod services;
+mod speakers;
 mod split;
 mod statistics;
+mod tally;
 mod wait;
 mod wiretap;
 
@@ -133,10 +140,12 @@ impl What {
     /// How many addresses the client talks to at once.
     fn addresses(&self) -> usize {
         match self {
-            What::Failover(failover) => failover.addresses,
-            What::Split(split) => split.addresses,
+            What::Failover(failover) => failover.place.count(failover.addresses),
+            What::Split(split) => split.place.count(split.addresses),
+            What::Restart(restart) => restart.held.place.count(1),
+            What::Drain(drain) => drain.held.place.count(1),
+            What::Freeze(freeze) => freeze.place.count(1),
             What::Memory(_) | What::Latency(_) | What::Burst(_) => 0,
-            What::Restart(_) | What::Drain(_) | What::Freeze(_) => 1,
         }
     }
 

@@ -178,7 +178,7 @@ where
 }
 
 /// Deleted, or not there any more.
-fn gone<T>(deleted: kube::Result<T>) -> Result<()> {
+pub(super) fn gone<T>(deleted: kube::Result<T>) -> Result<()> {
     match deleted {
         Err(kube::Error::Api(refusal)) if refusal.is_not_found() => Ok(()),
         other => other.map(drop).context("delete"),

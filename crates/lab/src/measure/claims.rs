@@ -60,6 +60,12 @@ pub(super) fn last_rival(claims: &[Claim], address: IpAddr) -> Option<Instant> {
     latest_first.find(|claim| claim.mac != winner).map(|claim| claim.at)
 }
 
+/// Whether the address was heard of until then, and of one owner only: whoever has this MAC.
+pub(super) fn is_held(claims: &[Claim], address: IpAddr, until: Instant, is_owner: impl Fn(MacAddr) -> bool) -> bool {
+    let mut heard = claims.iter().filter(|claim| claim.address == address && claim.at < until).peekable();
+    heard.peek().is_some() && heard.all(|claim| is_owner(claim.mac))
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
@@ -118,6 +124,19 @@ mod tests {
             assert_eq!(moves(&claims(macs), SERVICE.into()), count, "{macs:?}");
         }
         assert_eq!(moves(&claims(&[1, 2]), CLIENT.into()), 0, "another address");
+    }
+
+    #[test]
+    fn an_address_is_held_while_only_its_owner_is_heard() {
+        let heard = claims(&[1, 1, 2]);
+        let held = |from: usize, until: Instant, address: Ipv4Addr| {
+            is_held(&heard[from..], address.into(), until, |one| one == mac(1))
+        };
+        assert!(held(0, heard[2].at, SERVICE), "what comes afterwards does not matter");
+        assert!(!held(0, heard[2].at + Duration::from_millis(1), SERVICE), "it was given away before");
+        assert!(!held(0, heard[0].at, SERVICE), "nobody was heard");
+        assert!(!held(0, heard[2].at, CLIENT), "another address");
+        assert!(!held(2, heard[2].at + Duration::from_millis(1), SERVICE), "another owner");
     }
 
     #[test]

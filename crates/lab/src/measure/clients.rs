@@ -160,7 +160,7 @@ async fn come(
             let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
             seen.tried += 1;
             if let Err(error) = result {
-                seen.failed.push((began, format!("{error:#}")));
+                seen.failed.push((began, format!("{error:#}, {} ms after it began", began.elapsed().as_millis())));
             }
         });
         while under_way.try_join_next().is_some() {}

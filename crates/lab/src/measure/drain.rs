@@ -5,11 +5,14 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::bench::Bench;
-use super::clients::{Clients, Load, Seen};
+use super::clients::Seen;
 use super::damage::Wound;
+use super::families::{self, ByFamily, Family};
+use super::held::Held;
 use super::say;
-use super::scene::{Owner, Pods, Scene, Where};
-use super::statistics::{Report, Summary};
+use super::scene::{Owner, Pods, Scene};
+use super::speakers;
+use super::statistics::{Report, Summary, ms};
 use crate::lab::Lab;
 
 /// On a Node: it is to answer for nothing. Landfall's own.
@@ -25,41 +28,41 @@ const LOOK: Duration = Duration::from_millis(500);
 
 /// What clients notice when a node is drained of its addresses, and when it gets them back.
 ///
-/// There is one Service, whose Pod is on another node than the one that answers. A client opens a new TCP connection every
-/// 20 ms with one request on it, which has failed when it is not answered within 0.9 s (before TCP would send its first
+/// There is one Service, whose Pod is on another node than the one that answers. For each family a client opens a new TCP
+/// connection every 20 ms with one request on it, which has failed when it is not answered within 0.9 s (before TCP would send its first
 /// packet again), and holds others established. The annotation landfall.io/drain: "true" is put on the Node; when another
-/// node answers it is removed; the address returns to its placed node after the hold-down. Each way is to cost no new
-/// connection and one move; how many established connections break is said, and not judged.
+/// node answers it is removed; the addresses return to their placed node after the hold-down. Each way is to cost no new
+/// connection and one move of each address; how many established connections break is said, and not judged. All speakers'
+/// Pods are new before the first run, so that no address is about to return from elsewhere.
 #[derive(clap::Args)]
 #[command(after_help = "Example: cargo lab measure drain --runs 5")]
 pub(super) struct Drain {
-    /// How often.
-    #[arg(long, default_value_t = 20, value_parser = super::at_least_one)]
-    runs: usize,
     #[command(flatten)]
-    place: Where,
-    /// TCP connections that are held open through the drain, and others through the return.
-    #[arg(long, default_value_t = 20)]
-    connections: usize,
-    /// Seconds in which the address is to return after the annotation is gone: the hold-down (20 s), and what repeated
-    /// drains add to it.
+    pub(super) held: Held,
+    /// Seconds in which the addresses are to return after the annotation is gone: the hold-down (20 s), and some.
     #[arg(long, default_value_t = 90, value_name = "SECONDS")]
     return_limit: u64,
 }
 
 /// One way: there, or back.
 struct Way {
+    noticed: ByFamily<Noticed>,
+    /// Until another node answered alone for every address; `None` when that did not happen in time.
+    took: Option<Duration>,
+}
+
+/// What clients of one family noticed.
+struct Noticed {
     seen: Seen,
     moves: usize,
-    /// Until another node answered alone; `None` when that did not happen in time.
-    took: Option<Duration>,
 }
 
 impl Drain {
     pub(super) async fn run(&self, bench: &Bench) -> Result<Report> {
-        let scene = Scene::set(bench, self.place, 1, Pods::Elsewhere).await?;
+        let scene = Scene::set(bench, self.held.place, 1, Pods::Elsewhere).await?;
+        speakers::renew_all(bench).await?;
         let (mut there, mut back) = (Vec::new(), Vec::new());
-        for number in 1..=self.runs {
+        for number in 1..=self.held.runs {
             let owner = scene.settle().await?;
             let node = owner.node.clone();
             let wound = Wound::Annotation { node: node.clone(), key: DRAIN };
@@ -78,11 +81,15 @@ impl Drain {
             (&there, ["drain_failed", "drain_moves", "drain_broken", "drain_ms", "drains_without_a_move"]),
             (&back, ["return_failed", "return_moves", "return_broken", "return_ms", "returns_missing"]),
         ] {
-            let values = |value: fn(&Way) -> f64| ways.iter().map(value).collect::<Vec<_>>();
-            figures.push(Summary::of(failed, "connections", &values(|way| way.seen.failed.len() as f64))?.exactly(0.0));
-            figures.push(Summary::of(moves, "moves", &values(|way| way.moves as f64))?.exactly(1.0));
-            figures.push(Summary::of(broken, "connections", &values(|way| way.seen.broken.len() as f64))?);
-            let took_ms: Vec<f64> = ways.iter().filter_map(|way| Some(way.took?.as_secs_f64() * 1e3)).collect();
+            let of_each = |name, unit, value: fn(&Noticed) -> f64| {
+                families::figures(ways.iter().map(|way: &Way| &way.noticed), name, unit, value)
+            };
+            let failures = of_each(failed, "connections", |noticed| noticed.seen.failed.len() as f64)?;
+            figures.extend(failures.into_iter().map(|count| count.exactly(0.0)));
+            let moved = of_each(moves, "moves", |noticed| noticed.moves as f64)?;
+            figures.extend(moved.into_iter().map(|count| count.exactly(1.0)));
+            figures.extend(of_each(broken, "connections", |noticed| noticed.seen.broken.len() as f64)?);
+            let took_ms: Vec<f64> = ways.iter().filter_map(|way| way.took.map(ms)).collect();
             figures.push(Summary::of(missing, "runs", &[(ways.len() - took_ms.len()) as f64])?.exactly(0.0));
             if !took_ms.is_empty() {
                 figures.push(Summary::of(took, "ms", &took_ms)?);
@@ -92,9 +99,9 @@ impl Drain {
             title: format!("drain of the node that answers, {}", bench.installed.place()),
             figures,
             method: vec![format!(
-                "A new TCP connection every {} ms, {} established ones; failed: not answered within 0.9 s.",
+                "To each address a new TCP connection every {} ms, {} established ones; failed: not answered within 0.9 s.",
                 NEW_EVERY.as_millis(),
-                self.connections
+                self.held.connections
             )],
         })
     }
@@ -107,8 +114,7 @@ impl Drain {
         limit: Duration,
         wanted: impl Fn(&String) -> bool,
     ) -> Result<Way> {
-        let load = Load { established: self.connections, new_every: Some(NEW_EVERY) };
-        let clients = Clients::start(&scene.bench.lab, "client", scene.server(), load).await?;
+        let clients = self.held.connect(scene, Some(NEW_EVERY)).await?;
         let began = Instant::now();
         // So that the capture knows who answered before.
         scene.owners().await?;
@@ -119,28 +125,36 @@ impl Drain {
         while took.is_none() && changed.elapsed() < limit {
             tokio::time::sleep(LOOK).await;
             let owners = scene.owners().await?;
-            let nodes = owners.values().next();
-            if nodes.is_some_and(|nodes| nodes.len() == 1 && nodes.iter().all(&wanted)) {
+            if owners.values().all(|nodes| nodes.len() == 1 && nodes.iter().all(&wanted)) {
                 took = Some(changed.elapsed());
             }
         }
         tokio::time::sleep(AROUND).await;
-        Ok(Way { seen: clients.finish().await?, moves: scene.moves_since(began), took })
+        let seen = clients.finish().await?;
+        let moves = scene.moves_since(began);
+        let noticed = |(family, seen): (Family, Seen)| {
+            (family, Noticed { seen, moves: moves.get(&family).copied().unwrap_or(0) })
+        };
+        Ok(Way { noticed: seen.into_iter().map(noticed).collect(), took })
     }
 
     fn tell(&self, number: usize, owner: &Owner, there: &Way, back: &Way) {
-        let way = |way: &Way| {
-            let took = way.took.map_or("no move in time".to_owned(), |took| format!("{:.1} s", took.as_secs_f64()));
+        let noticed = |noticed: &Noticed| {
+            let Noticed { seen: Seen { broken, tried, failed }, moves } = noticed;
             format!(
-                "{took}, {} of {} new connections failed, {} established broke, {} moves",
-                way.seen.failed.len(),
-                way.seen.tried,
-                way.seen.broken.len(),
-                way.moves
+                "{} of {tried} new connections failed, {} established broke, {moves} moves",
+                failed.len(),
+                broken.len()
             )
         };
-        say(&format!("run {number} of {}: drain of {}: {}; return: {}", self.runs, owner.node, way(there), way(back)));
-        for (_, why) in there.seen.failed.iter().chain(&back.seen.failed).take(3) {
+        let way = |way: &Way| {
+            let took = way.took.map_or("no move in time".to_owned(), |took| format!("{:.1} s", took.as_secs_f64()));
+            format!("{took}, {}", families::in_words(&way.noticed, noticed))
+        };
+        let (went, returned) = (way(there), way(back));
+        say(&format!("run {number} of {}: drain of {}: {went}; return: {returned}", self.held.runs, owner.node));
+        let failed = [there, back].into_iter().flat_map(|way| way.noticed.values().flat_map(|one| &one.seen.failed));
+        for (_, why) in failed.take(3) {
             say(&format!("  a new connection failed: {why}"));
         }
     }

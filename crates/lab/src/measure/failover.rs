@@ -1,17 +1,21 @@
 //! `cargo lab measure failover`: the node that answers breaks, and a client keeps asking.
 
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use super::bench::Bench;
-use super::damage::{Wound, blocking};
+use super::damage::Wound;
+use super::families::{self, ByFamily};
+use super::place::Where;
 use super::probe::{Outage, period};
+use super::probes;
 use super::release;
 use super::say;
-use super::scene::{Owner, PAUSE, Pods, Scene, Where};
-use super::statistics::{Report, Summary};
+use super::scene::{Owner, PAUSE, Pods, Scene};
+use super::speakers;
+use super::statistics::{Report, Summary, ms};
+use super::tally::Tally;
 use crate::fault::Fault;
 use crate::lab::Lab;
 
@@ -19,28 +23,32 @@ use crate::lab::Lab;
 const RUN_LIMIT: Duration = Duration::from_secs(120);
 /// So long the API server is away before the node breaks: whoever notices such things has noticed.
 const WITHOUT_API: Duration = Duration::from_secs(5);
-/// How often an address may move between the last look and the fault before that is an error.
-const TRIES: usize = 3;
 
 /// How long a client hears nothing when the node that answers breaks.
 ///
-/// A Service with one Pod on another node than the one that answers for its address (found by asking on the wire, not by
-/// what the implementation says). A client on the segment sends a UDP datagram every 10 ms, always from the same port; the
-/// fault is made; failover_gap_ms is the longest time without an answer, probes_lost the number of datagrams that were never
-/// answered. Then the node is mended, and the next run begins when everything is ready and one node has answered for some
-/// seconds: the one where the address is placed, if it returns there within 90 s. A run in which an address does not answer
+/// A Service with one Pod on another node than the one that answers for its addresses (found by asking on the wire, not by
+/// what the implementation says). A client on the segment sends a UDP datagram to each address every 10 ms, always from the
+/// same port; the fault is made; failover_gap_ms is the longest time without an answer, probes_lost the number of datagrams
+/// that were never answered, each for IPv4 and for IPv6. Then the node is mended. A run in which an address does not answer
 /// again within 120 s counts with the silence so far, and in unrecovered_runs.
+///
+/// Each run begins with new Pods of all speakers, when the node where the Service is placed has answered for some seconds:
+/// nothing that an earlier fault left behind meets the next one, and no address is about to return from where that fault
+/// drove it. A run is void, and repeated, when the client heard another node than the one that broke answer or announce
+/// in the last seconds before: void_runs says how many were, and their silences are held against the same limit.
 ///
 /// With --addresses there are as many Services, one Pod behind all, and the node breaks that answers for most of those that
 /// it has no Pod of. Each address has its own silence; a run's gap is that of its worst, also among those that need not
 /// move. One socket of the client asks all in turn, 5,000 datagrams a second at most (each of 1,000 addresses every 200 ms:
-/// the silences are that much coarser, never shorter than they were); blind_ms says for how long the client itself stood
-/// still.
+/// the silences are that much coarser, never shorter than they were).
+///
+/// Client and server share the computer with the cluster: blind_ms says for how long the client itself stood still,
+/// server_silence_ms and server_probes_lost what a second client missed that asked the Pod around the Service.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   cargo lab measure failover --fault power-off
-  cargo lab measure failover --fault cable-pull --address fd00:30::240
+  cargo lab measure failover --fault cable-pull --family ipv6
   cargo lab measure failover --fault power-off --profile fast
   cargo lab measure failover --fault power-off --addresses 1000 --runs 3
   cargo lab measure failover --fault power-off --api-server stopped")]
@@ -52,8 +60,8 @@ pub(super) struct Failover {
     #[arg(long, default_value_t = 20, value_parser = super::at_least_one)]
     runs: usize,
     #[command(flatten)]
-    place: Where,
-    /// How many addresses, one Service each, from --address on.
+    pub(super) place: Where,
+    /// How many Services, with addresses from --address on.
     #[arg(long, default_value_t = 1, value_parser = super::at_least_one)]
     pub(super) addresses: usize,
     /// Landfall's settings while it is measured; rolled back afterwards.
@@ -92,10 +100,14 @@ enum ApiServer {
 /// One run.
 struct Run {
     /// Of all addresses together.
-    outage: Outage,
+    outages: ByFamily<Outage>,
     /// The gap of each address that the broken node had.
     gaps: Vec<Duration>,
+    /// Of the server, when asked around the Services.
+    server: Outage,
     recovered: bool,
+    /// The node did not have them any more.
+    is_void: bool,
 }
 
 impl Failover {
@@ -105,66 +117,60 @@ impl Failover {
             bench.installed.ready().await?;
         }
         let scene = Scene::set(bench, self.place, self.addresses, Pods::Elsewhere).await?;
-        let mut runs = Vec::new();
-        for number in 1..=self.runs {
+        let mut runs = Tally::of(self.runs);
+        while let Some(number) = runs.next() {
             let owner = self.prepare(&scene).await?;
             let run = self.once(&scene, &owner).await?;
-            self.tell(number, &owner, &run);
-            runs.push(run);
+            self.tell(number, &scene, &owner, &run);
             bench.damage.mend().await?;
-            bench.installed.ready().await?;
+            let is_void = run.is_void;
+            runs.note(run, is_void)?;
         }
         self.report(bench, &runs)
     }
 
-    fn tell(&self, number: usize, owner: &Owner, run: &Run) {
-        let (gap, lost) = (run.outage.gap.as_millis(), run.outage.lost);
+    fn tell(&self, number: usize, scene: &Scene<'_>, owner: &Owner, run: &Run) {
+        let seen = |outage: &Outage| format!("silence of {} ms, {} probes lost", outage.gap.as_millis(), outage.lost);
         let end = if run.recovered { "" } else { ", not recovered" };
-        let (fault, node, moved) = (self.fault_name(), &owner.node, owner.addresses.len());
+        let void = if run.is_void { "; void: it had given an address away before" } else { "" };
         say(&format!(
-            "run {number} of {}: {fault} of {node}, which had {moved} of {} addresses: silence of {gap} ms, {lost} probes \
-             lost{end}",
-            self.runs, self.addresses
+            "run {number} of {}: {} of {}, which had {} of {} addresses: {}{end}{void}",
+            self.runs,
+            self.fault_name(),
+            owner.node,
+            owner.addresses.len(),
+            scene.addresses.len(),
+            families::in_words(&run.outages, seen)
         ));
-        if run.outage.blind > 10 * period(self.addresses) {
-            say(&format!(
-                "  the probe itself stood still for {} ms: the computer is busy",
-                run.outage.blind.as_millis()
-            ));
+        let blind = probes::blind(&run.outages);
+        if blind > 10 * period(self.addresses) {
+            say(&format!("  the probe itself stood still for {} ms: the computer is busy", blind.as_millis()));
         }
     }
 
-    fn report(&self, bench: &Bench, runs: &[Run]) -> Result<Report> {
-        let values = |value: fn(&Run) -> f64| runs.iter().map(value).collect::<Vec<_>>();
-        let unrecovered = runs.iter().filter(|run| !run.recovered).count();
-        let gap = Summary::of("failover_gap_ms", "ms", &values(|run| ms(run.outage.gap)))?;
-        let mut figures = vec![
-            match self.median() {
-                Some(median) => gap.at_most(self.worst()).median_at_most(median),
-                None => gap.at_most(self.worst()),
-            },
-            Summary::of("probes_lost", "probes", &values(|run| run.outage.lost as f64))?,
-            Summary::of("blind_ms", "ms", &values(|run| ms(run.outage.blind)))?,
-            Summary::of("unrecovered_runs", "runs", &[unrecovered as f64])?.exactly(0.0),
-        ];
+    fn report(&self, bench: &Bench, runs: &Tally<Run>) -> Result<Report> {
+        let measured = &runs.measured;
+        let figures = |name, unit, value: fn(&Outage) -> f64| {
+            families::figures(measured.iter().map(|run| &run.outages), name, unit, value)
+        };
+        let unrecovered = measured.iter().filter(|run| !run.recovered).count();
+        let blind: Vec<f64> = measured.iter().map(|run| ms(probes::blind(&run.outages))).collect();
+        let judged = |gap: Summary| match self.median() {
+            Some(median) => gap.at_most(self.worst()).median_at_most(median),
+            None => gap.at_most(self.worst()),
+        };
+        let mut summaries: Vec<Summary> =
+            figures("failover_gap_ms", "ms", |outage| ms(outage.gap))?.into_iter().map(judged).collect();
+        summaries.extend(figures("probes_lost", "probes", |outage| outage.lost as f64)?);
+        summaries.push(Summary::of("blind_ms", "ms", &blind)?);
+        summaries.extend(probes::figures_of_the_server(&measured.iter().map(|run| run.server).collect::<Vec<_>>())?);
+        summaries.push(Summary::of("unrecovered_runs", "runs", &[unrecovered as f64])?.exactly(0.0));
+        summaries.push(Summary::of("void_runs", "runs", &[runs.void.len() as f64])?);
+        let void = families::figures(runs.void.iter().map(|run| &run.outages), "void_gap_ms", "ms", |o| ms(o.gap))?;
+        summaries.extend(void.into_iter().map(|gap| gap.at_most(self.worst())));
         if self.addresses > 1 {
-            let gaps: Vec<f64> = runs.iter().flat_map(|run| &run.gaps).copied().map(ms).collect();
-            figures.push(Summary::of("gap_of_each_moved_address_ms", "ms", &gaps)?);
-        }
-        let mut method = vec![
-            format!(
-                "Longest silence seen by a client that sends a UDP datagram to each address every {} ms, {} s or longer \
-                 after the fault.",
-                period(self.addresses).as_millis(),
-                self.watched().as_secs()
-            ),
-            "The Services' one Pod is on another node than the one that breaks.".into(),
-        ];
-        if self.api_server == ApiServer::Stopped {
-            method.push(format!("The API server was stopped {} s before the fault.", WITHOUT_API.as_secs()));
-        }
-        if self.profile == Profile::Fast {
-            method.push("Fast profile: speaker.membership.beatInterval=30ms.".into());
+            let gaps: Vec<f64> = measured.iter().flat_map(|run| &run.gaps).copied().map(ms).collect();
+            summaries.push(Summary::of("gap_of_each_moved_address_ms", "ms", &gaps)?);
         }
         Ok(Report {
             title: format!(
@@ -174,52 +180,71 @@ impl Failover {
                 bench.lab.nodes()?.len(),
                 self.what()
             ),
-            figures,
-            method,
+            figures: summaries,
+            method: self.method(),
         })
     }
 
-    /// Settles, and stops the API server if that is asked for. Returns who is to break.
-    async fn prepare(&self, scene: &Scene<'_>) -> Result<Owner> {
-        for _ in 0..TRIES {
-            let owner = scene.settle().await?;
-            if self.api_server == ApiServer::Stopped {
-                scene.bench.damage.cause(Wound::ApiServer, Lab::stop_api_server).await?;
-                tokio::time::sleep(WITHOUT_API).await;
-            }
-            let owners = scene.owners().await?;
-            let has = |address: &IpAddr| owners.get(address).is_some_and(|nodes| nodes.iter().eq([&owner.node]));
-            if owner.addresses.iter().all(has) {
-                return Ok(owner);
-            }
-            say("an address moved just before the fault; settling again");
-            scene.bench.damage.mend().await?;
+    fn method(&self) -> Vec<String> {
+        let mut method = vec![
+            format!(
+                "Longest silence seen by a client that sends a UDP datagram to each address every {} ms, {} s or longer \
+                 after the fault.",
+                period(self.addresses).as_millis(),
+                self.watched().as_secs()
+            ),
+            "The Services' one Pod is on another node than the one that breaks.".into(),
+            "All speakers' Pods are new before each run, so that no return to another node is due; a run is void when the \
+             broken node was not the only one heard to have the addresses in the seconds before."
+                .into(),
+        ];
+        if self.api_server == ApiServer::Stopped {
+            method.push(format!("The API server was stopped {} s before the fault.", WITHOUT_API.as_secs()));
         }
-        bail!("addresses move before anything is broken, {TRIES} times")
+        if self.profile == Profile::Fast {
+            method.push("Fast profile: speaker.membership.beatInterval=30ms.".into());
+        }
+        method
     }
 
-    /// Breaks the owner while a probe runs.
+    /// Lets the speakers begin anew and settle, and stops the API server if that is asked for. Returns who is to break.
+    async fn prepare(&self, scene: &Scene<'_>) -> Result<Owner> {
+        speakers::renew_all(scene.bench).await?;
+        let owner = scene.settle().await?;
+        if self.api_server == ApiServer::Stopped {
+            scene.bench.damage.cause(Wound::ApiServer, Lab::stop_api_server).await?;
+            tokio::time::sleep(WITHOUT_API).await;
+        }
+        Ok(owner)
+    }
+
+    /// Breaks the owner while probes run.
     async fn once(&self, scene: &Scene<'_>, owner: &Owner) -> Result<Run> {
-        let probe = scene.probe("client")?;
-        scene.served(&probe).await?;
-        let fault = scene.bench.damage.inflict(&owner.node, self.fault).await?;
+        let since = Instant::now();
+        // So that the capture knows who answered before.
+        scene.owners().await?;
+        let (probes, control) = (scene.probe("client")?, scene.control().await?);
+        scene.served(&probes).await?;
+        let fault = scene.strike(owner, since, self.fault).await?;
         let recovered = loop {
             tokio::time::sleep(PAUSE / 2).await;
-            if fault.elapsed() > self.watched() && scene.is_served(&probe) {
+            if fault.at.elapsed() > self.watched() && scene.is_served(&probes) {
                 break true;
             }
-            if fault.elapsed() > RUN_LIMIT.max(self.watched()) {
+            if fault.at.elapsed() > RUN_LIMIT.max(self.watched()) {
                 break false;
             }
         };
-        let (from, until) = (probe.time(fault), probe.time(Instant::now()));
-        let traces = blocking(move || probe.finish()).await?;
-        let outages = traces.iter().map(|trace| trace.outage(from, until));
-        let by_address: Vec<(IpAddr, Outage)> = scene.addresses.iter().copied().zip(outages).collect();
+        let until = Instant::now();
+        let by_address = probes.finish(fault.at, until).await?;
         let moved = by_address.iter().filter(|(address, _)| owner.addresses.contains(address));
-        let gaps = moved.map(|(_, outage)| outage.gap).collect();
-        let outage = by_address.iter().map(|(_, outage)| *outage).fold(Outage::default(), Outage::and);
-        Ok(Run { outage, gaps, recovered })
+        Ok(Run {
+            outages: probes::by_family(&by_address),
+            gaps: moved.map(|(_, outage)| outage.gap).collect(),
+            server: control.finish(fault.at, until).await?,
+            recovered,
+            is_void: fault.is_void,
+        })
     }
 
     fn watched(&self) -> Duration {
@@ -252,12 +277,8 @@ impl Failover {
 
     fn what(&self) -> String {
         match self.addresses {
-            1 => "1 address".into(),
-            many => format!("{many} addresses"),
+            1 => "1 Service".into(),
+            many => format!("{many} Services"),
         }
     }
-}
-
-fn ms(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1e3
 }

@@ -29,6 +29,12 @@ pub(super) fn processes(lab: &Lab, pod: &Pod) -> Result<Vec<Process>> {
     Ok(processes)
 }
 
+/// Whether its condition Ready is True.
+pub(super) fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
 /// The ids of its containers that have one, without `containerd://`.
 pub(super) fn containers(pod: &Pod) -> Vec<String> {
     let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());

@@ -166,10 +166,15 @@ impl Probe {
         all_steady(&answers, self.servers.len(), from, now, pause)
     }
 
-    /// Stops asking, waits a second for answers that are on their way, and returns what was seen of each address, in the
-    /// order in which they were given.
-    pub(super) fn finish(mut self) -> Result<Vec<Trace>> {
+    /// Stops asking; answers that are on their way are heard for a second more.
+    pub(super) fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Stops asking, waits for answers that are on their way, and returns what was seen of each address, in the order in
+    /// which they were given.
+    pub(super) fn finish(mut self) -> Result<Vec<Trace>> {
+        self.stop();
         let died = |_| anyhow!("the probe's thread panicked");
         let sent = self.sender.take().context("finished already")?.join().map_err(died)?;
         self.receiver.take().context("finished already")?.join().map_err(died)?;
@@ -180,7 +185,7 @@ impl Probe {
 
 impl Drop for Probe {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.stop();
     }
 }
 

@@ -1,111 +1,63 @@
 //! Services with addresses on the client's wire, echo Pods behind them, and who answers.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use k8s_openapi::api::core::v1::{Pod, Service};
-use kube::api::{DeleteParams, ListParams, PostParams};
-use kube::{Api, ResourceExt};
+use k8s_openapi::api::core::v1::Service;
+use kube::ResourceExt;
+use kube::api::ListParams;
 use landfall_api::annotations;
 use landfall_wire::MacAddr;
 use serde_json::json;
 
 use super::addresses::Addresses;
-use super::bench::{Bench, LABEL, NAMESPACE, POOL, object};
+use super::bench::{Bench, LABEL, POOL, object};
 use super::claims::{self, Claim};
 use super::damage::{Wound, blocking};
-use super::probe::Probe;
+use super::echo_pods::{self, EchoPods};
+use super::families::{ByFamily, Family};
+use super::place::{BESIDE_THE_SEGMENT, Where, is_beside};
+use super::probe;
+use super::probes::{Control, Probes};
 use super::say;
 use super::wait::wait_for;
 use super::wiretap::Wiretap;
-use crate::up::ECHO_IMAGE;
+use crate::fault::Fault;
 
 /// The group of the Services and their Pods, and the first Service's name before the number.
 pub(super) const GROUP: &str = "measured";
 const PORT: u16 = 80;
-/// Addresses that no network uses (RFC 2544): where there are more than fit into the client's segment. The client is told
-/// that they are on its wire.
-const BESIDE_THE_SEGMENT: &str = "198.18.0.0/15";
 /// As long as nobody gets one more address.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// An echo Pod starts in a second or two.
-const POD_LIMIT: Duration = Duration::from_secs(60);
+/// The Pods answer through every address within this time: kube-proxy has heard of them within a second or two.
+const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 /// An answer on an idle wire takes a millisecond; a computer with two cores may be busy.
 const ANSWER: Duration = Duration::from_millis(300);
 /// One node must have answered for each address so often in a row, `LOOK` apart.
 const SETTLED: usize = 3;
-const LOOK: Duration = Duration::from_secs(2);
-/// Each address is answered for by one node within this time, or something is wrong.
+const LOOK: Duration = Duration::from_secs(1);
+/// Each address is answered for within this time by one node, the one where it is placed, or something is wrong.
 const SETTLE_LIMIT: Duration = Duration::from_secs(180);
-/// How long an address may take to return to its placed node before whoever has it is taken as its owner: a node that has
-/// failed several times is kept waiting longer each time, and that is not what is measured.
-const RETURN_LIMIT: Duration = Duration::from_secs(90);
 /// The client is served when answers have come for `STEADY` without a pause of more than `PAUSE` (or some periods of the
 /// probe, where each address is asked seldom).
 const STEADY: Duration = Duration::from_secs(3);
 pub(super) const PAUSE: Duration = Duration::from_millis(500);
 
-/// Which addresses.
-#[derive(Clone, Copy, Debug, clap::Args)]
-pub(super) struct Where {
-    /// The address, on the client's segment and in nobody's pool; IPv4 or IPv6. [default: 172.30.0.240, or 198.18.0.1 for
-    /// more than one]
-    #[arg(long)]
-    address: Option<IpAddr>,
-}
-
-impl Where {
-    /// `count` addresses from the first one on.
-    /// # Errors
-    /// They do not fit where the client can reach them.
-    fn addresses(self, count: usize) -> Result<Vec<IpAddr>> {
-        let default = if count > 1 { Ipv4Addr::new(198, 18, 0, 1) } else { Ipv4Addr::new(172, 30, 0, 240) };
-        let first = self.address.unwrap_or(default.into());
-        let later = |index: usize| -> Option<IpAddr> {
-            match first {
-                IpAddr::V4(first) => {
-                    u32::from(first).checked_add(u32::try_from(index).ok()?).map(|ip| Ipv4Addr::from(ip).into())
-                }
-                IpAddr::V6(first) => {
-                    u128::from(first).checked_add(index as u128).map(|ip| std::net::Ipv6Addr::from(ip).into())
-                }
-            }
-        };
-        let addresses: Option<Vec<IpAddr>> = (0..count).map(later).collect();
-        let addresses =
-            addresses.with_context(|| format!("--address {first}: {count} addresses do not fit behind it"))?;
-        if let Some(stray) = addresses.iter().find(|address| !is_on_the_wire(**address)) {
-            bail!(
-                "--address {first}: {stray} is neither in 172.30.0.0/24 nor in fd00:30::/64 nor in {BESIDE_THE_SEGMENT}"
-            );
-        }
-        Ok(addresses)
-    }
-}
-
-fn is_on_the_wire(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => address.octets().starts_with(&[172, 30, 0]) || is_beside(address),
-        IpAddr::V6(address) => address.segments().starts_with(&[0xfd00, 0x30, 0, 0]),
-    }
-}
-
-fn is_beside(address: Ipv4Addr) -> bool {
-    matches!(address.octets(), [198, 18..=19, _, _])
-}
-
 /// What a measurement plays on.
 pub(super) struct Scene<'a> {
     pub(super) bench: &'a Bench,
-    /// One Service each.
+    /// How many.
+    services: usize,
+    /// Theirs: all of one family, and then all of the other.
     pub(super) addresses: Vec<IpAddr>,
     /// n1, n2, ...
     pub(super) nodes: Vec<String>,
     /// At the client.
     pub(super) wiretap: Wiretap,
     machines: BTreeMap<MacAddr, String>,
+    pods: EchoPods,
 }
 
 /// A node that answers for addresses, with no Pod of theirs on it.
@@ -113,6 +65,14 @@ pub(super) struct Scene<'a> {
 pub(super) struct Owner {
     pub(super) node: String,
     pub(super) addresses: Vec<IpAddr>,
+}
+
+/// A fault that was made.
+pub(super) struct Strike {
+    /// The moment before.
+    pub(super) at: Instant,
+    /// The node had given an address away, as the wire tells: what comes of the fault says nothing.
+    pub(super) is_void: bool,
 }
 
 /// Where the Pods are, and whether a node may send traffic to another's.
@@ -129,20 +89,27 @@ impl<'a> Scene<'a> {
     pub(super) async fn set(bench: &'a Bench, place: Where, count: usize, pods: Pods) -> Result<Scene<'a>> {
         let nodes = bench.lab.nodes()?;
         ensure!(nodes.len() > 1, "a failover needs two nodes at least; `cargo lab up --nodes 3`");
-        let addresses = place.addresses(count)?;
-        let machines = machines(bench, &nodes)?;
-        let scene = Scene { bench, addresses, nodes, wiretap: Wiretap::open(&bench.lab, "client")?, machines };
+        let families = place.addresses(count)?;
+        let scene = Scene {
+            bench,
+            services: count,
+            addresses: families.concat(),
+            machines: machines(bench, &nodes)?,
+            nodes,
+            wiretap: Wiretap::open(&bench.lab, "client")?,
+            pods: EchoPods::of(&bench.client, GROUP),
+        };
         scene.reach().await?;
         match pods {
-            Pods::Elsewhere => scene.make(pods, &scene.nodes[scene.nodes.len() - 1..]).await?,
-            Pods::Everywhere => scene.make(pods, &scene.nodes).await?,
+            Pods::Elsewhere => scene.make(&families, pods, &scene.nodes[scene.nodes.len() - 1..]).await?,
+            Pods::Everywhere => scene.make(&families, pods, &scene.nodes).await?,
         }
         Ok(scene)
     }
 
     /// Tells the client that addresses outside its segment are on its wire, if there are such.
     async fn reach(&self) -> Result<()> {
-        if self.addresses.iter().any(|address| matches!(address, IpAddr::V4(v4) if is_beside(*v4))) {
+        if self.addresses.iter().any(|address| is_beside(*address)) {
             let route = |lab: &crate::Lab| {
                 let mut ip = lab.netns_command("client", "ip");
                 crate::command::output(ip.args(["route", "replace", BESIDE_THE_SEGMENT, "dev", "eth0"])).map(drop)
@@ -152,44 +119,57 @@ impl<'a> Scene<'a> {
         Ok(())
     }
 
-    async fn make(&self, pods: Pods, on: &[String]) -> Result<()> {
+    async fn make(&self, families: &[Vec<IpAddr>], pods: Pods, on: &[String]) -> Result<()> {
         let bench = self.bench;
-        let range = format!("{}-{}", self.addresses[0], self.addresses[self.addresses.len() - 1]);
-        bench.pool(&[&range]).await?;
+        let ranges: Vec<String> =
+            families.iter().map(|addresses| format!("{}-{}", addresses[0], addresses[addresses.len() - 1])).collect();
+        bench.pool(&ranges.iter().map(String::as_str).collect::<Vec<_>>()).await?;
         let watch = Addresses::watch(bench.services(), &format!("{LABEL}={GROUP}")).await?;
-        let ipv4 = self.addresses[0].is_ipv4();
-        let services: Result<Vec<Service>> =
-            (0..self.addresses.len()).map(|index| service(index, ipv4, pods)).collect();
+        let families: Vec<Family> = families.iter().map(|addresses| Family::of(addresses[0])).collect();
+        let services: Result<Vec<Service>> = (0..self.services).map(|index| service(index, &families, pods)).collect();
         bench.create_services(services?).await?;
-        self.place_pods(on).await?;
+        self.pods.place(on).await?;
         let progress = |have: usize| {
             if have.is_multiple_of(100) {
-                say(&format!("{have} of {} Services have their address", self.addresses.len()));
+                say(&format!("{have} of {} Services have their address", self.services));
             }
         };
-        let given = watch.all(self.addresses.len(), PATIENCE, progress).await;
+        let given = watch.all(self.services, PATIENCE, progress).await;
         given.map(drop).context("are the addresses in another pool? choose with --address")
     }
 
-    /// The echo server behind the first address.
-    pub(super) fn server(&self) -> SocketAddr {
-        SocketAddr::new(self.addresses[0], PORT)
+    /// The echo server behind the first address of each family.
+    pub(super) fn servers(&self) -> ByFamily<SocketAddr> {
+        let mut servers = ByFamily::new();
+        for address in &self.addresses {
+            servers.entry(Family::of(*address)).or_insert(SocketAddr::new(*address, PORT));
+        }
+        servers
     }
 
     /// A probe of every address, from `place`.
-    pub(super) fn probe(&self, place: &str) -> Result<Probe> {
-        let servers: Vec<SocketAddr> = self.addresses.iter().map(|ip| SocketAddr::new(*ip, PORT)).collect();
-        Probe::start(&self.bench.lab, place, &servers)
+    pub(super) fn probe(&self, place: &str) -> Result<Probes> {
+        Probes::start(&self.bench.lab, place, &self.addresses, PORT)
+    }
+
+    /// A probe of the Pod behind the Services that does not go through them.
+    pub(super) async fn control(&self) -> Result<Control> {
+        Control::start(&self.bench.lab, self.pods.server().await?)
+    }
+
+    /// Whether the client is being served now through each family.
+    pub(super) fn served_through(&self, probes: &Probes) -> ByFamily<bool> {
+        probes.steady(STEADY, PAUSE.max(3 * probe::period(self.services)))
     }
 
     /// Whether the client is being served now, everywhere.
-    pub(super) fn is_served(&self, probe: &Probe) -> bool {
-        probe.is_steady(STEADY, PAUSE.max(3 * super::probe::period(self.addresses.len())))
+    pub(super) fn is_served(&self, probes: &Probes) -> bool {
+        self.served_through(probes).into_values().all(|served| served)
     }
 
     /// Waits until the client is being served.
-    pub(super) async fn served(&self, probe: &Probe) -> Result<()> {
-        wait_for("steady answers", SETTLE_LIMIT, PAUSE, || async { Ok(self.is_served(probe).then_some(())) }).await
+    pub(super) async fn served(&self, probes: &Probes) -> Result<()> {
+        wait_for("steady answers", SETTLE_LIMIT, PAUSE, || async { Ok(self.is_served(probes).then_some(())) }).await
     }
 
     /// Which nodes answer for each address now.
@@ -214,40 +194,61 @@ impl<'a> Scene<'a> {
         self.machines.get(&mac).cloned()
     }
 
-    /// How often addresses moved since then, as the client heard it.
-    pub(super) fn moves_since(&self, since: Instant) -> usize {
+    /// How often the addresses of each family moved since then, as the client heard it.
+    pub(super) fn moves_since(&self, since: Instant) -> ByFamily<usize> {
         let heard: Vec<Claim> = self.wiretap.claims_since(since);
-        self.addresses.iter().map(|address| claims::moves(&heard, *address)).sum()
+        let mut moves = ByFamily::new();
+        for address in &self.addresses {
+            *moves.entry(Family::of(*address)).or_default() += claims::moves(&heard, *address);
+        }
+        moves
     }
 
-    /// Waits until one node answers for each address and goes on doing so, the placed one if it comes to that in time,
-    /// with the Pod on another node and the client being served. Returns the node that has most addresses.
+    /// Breaks the owner, of which `since` was heard that it is one.
+    pub(super) async fn strike(&self, owner: &Owner, since: Instant, fault: Fault) -> Result<Strike> {
+        let at = self.bench.damage.inflict(&owner.node, fault).await?;
+        let heard = self.wiretap.claims_since(since);
+        let is_owner = |mac| self.machines.get(&mac) == Some(&owner.node);
+        let is_held = |address: &IpAddr| claims::is_held(&heard, *address, at, is_owner);
+        Ok(Strike { at, is_void: !owner.addresses.iter().all(is_held) })
+    }
+
+    /// Waits until one node answers for each address and goes on doing so, the placed one where the address says that it is
+    /// placed, so that no address is about to move; with the Pod on another node and the client being served. Returns the
+    /// node that has most addresses; of a single Service it has all.
     pub(super) async fn settle(&self) -> Result<Owner> {
         let (began, mut before, mut seen) = (Instant::now(), BTreeMap::new(), 0);
         loop {
             let owners = self.owners().await?;
             let single = owners.values().all(|nodes| nodes.len() == 1);
             seen = if single && owners == before { seen + 1 } else { usize::from(single) };
-            let home = began.elapsed() > RETURN_LIMIT || self.is_home(&owners).await?;
-            if seen >= SETTLED && home {
-                let pods = self.pod_nodes().await?;
-                match largest(&owners, &pods, self.nodes.len()) {
-                    Some(owner) => {
+            if seen >= SETTLED && self.astray(&owners).await?.is_empty() {
+                match largest(&owners, &self.pods.nodes().await?, self.nodes.len()) {
+                    Some(owner) if self.services > 1 || owner.addresses.len() == self.addresses.len() => {
                         self.forget().await?;
                         return Ok(owner);
                     }
+                    Some(_) => {} // the two addresses of one Service are to be answered for by one node
                     // The only owner has the only Pod: where the Pod is may have a say in who answers, so look again.
                     None => {
                         let owner = owners.values().flatten().next().context("an owner")?;
                         let other = self.nodes.iter().rev().find(|node| *node != owner).context("a second node")?;
-                        self.place_pods(std::slice::from_ref(other)).await?;
+                        self.pods.place(std::slice::from_ref(other)).await?;
                         seen = 0;
                     }
                 }
             }
             if began.elapsed() > SETTLE_LIMIT {
-                let odd: Vec<_> = owners.iter().filter(|(_, nodes)| nodes.len() != 1).take(5).collect();
-                bail!("for {} s no one node answers for each address; at last {odd:?}", SETTLE_LIMIT.as_secs());
+                let mut odd: Vec<String> = Vec::new();
+                let disputed = owners.iter().filter(|(_, nodes)| nodes.len() != 1);
+                odd.extend(disputed.map(|(address, nodes)| format!("{address} is answered for by {nodes:?}")));
+                odd.extend(self.astray(&owners).await?);
+                odd.truncate(5);
+                bail!(
+                    "after {} s it is not one node that answers for each Service, the one where it is placed: {}",
+                    SETTLE_LIMIT.as_secs(),
+                    odd.join("; ")
+                );
             }
             before = owners;
             tokio::time::sleep(LOOK).await;
@@ -256,65 +257,34 @@ impl<'a> Scene<'a> {
 
     /// What the client learnt in earlier runs must not make the next one better or worse.
     async fn forget(&self) -> Result<()> {
-        let (lab, server) = (self.bench.lab.clone(), self.server());
+        let (lab, servers) = (self.bench.lab.clone(), self.servers());
         blocking(move || {
             lab.forget_neighbours("client")?;
-            crate::steps::wait_for("answer from the Service", POD_LIMIT, Duration::from_millis(200), || {
-                lab.udp_ask("client", server.ip(), server.port(), Duration::from_secs(1)).map(Some)
-            })
+            for server in servers.into_values() {
+                crate::steps::wait_for("answer from the Service", ANSWER_LIMIT, Duration::from_millis(200), || {
+                    lab.udp_ask("client", server.ip(), server.port(), Duration::from_secs(1)).map(Some)
+                })?;
+            }
+            Ok(())
         })
         .await
-        .map(drop)
     }
 
-    /// Whether every address that is placed is answered for by the node where it is placed.
-    async fn is_home(&self, owners: &BTreeMap<IpAddr, BTreeSet<String>>) -> Result<bool> {
+    /// The addresses that are placed on another node than answers for them, in words.
+    async fn astray(&self, owners: &BTreeMap<IpAddr, BTreeSet<String>>) -> Result<Vec<String>> {
         let ours = ListParams::default().labels(&format!("{LABEL}={GROUP}"));
-        let services = self.bench.services().list(&ours).await?;
-        Ok(services.iter().all(|service| {
-            let Some(placed) = service.annotations().get(annotations::NODE) else { return true };
+        let mut astray = Vec::new();
+        for service in self.bench.services().list(&ours).await? {
+            let Some(placed) = service.annotations().get(annotations::NODE) else { continue };
             let ingress = service.status.iter().flat_map(|status| status.load_balancer.iter());
-            let mut ips = ingress.flat_map(|one| one.ingress.iter().flatten()).filter_map(|one| one.ip.as_deref());
-            ips.all(|ip| {
+            for ip in ingress.flat_map(|one| one.ingress.iter().flatten()).filter_map(|one| one.ip.as_deref()) {
                 let nodes = ip.parse().ok().and_then(|ip: IpAddr| owners.get(&ip));
-                nodes.is_some_and(|nodes| nodes.contains(placed))
-            })
-        }))
-    }
-
-    async fn pod_nodes(&self) -> Result<BTreeSet<String>> {
-        Ok(self.pods().await?.iter().filter_map(|pod| pod.spec.as_ref()?.node_name.clone()).collect())
-    }
-
-    /// Lets the Services have one Pod on each of these nodes, and no other.
-    async fn place_pods(&self, nodes: &[String]) -> Result<()> {
-        let pods: Api<Pod> = Api::namespaced(self.bench.client.clone(), NAMESPACE);
-        for node in nodes {
-            let pod = pod(node)?;
-            let name = pod.name_any();
-            // Pods are refused until the controller manager has made the new namespace's service account.
-            wait_for(&format!("Pod {name}"), POD_LIMIT, LOOK / 10, || async {
-                if pods.get_opt(&name).await?.is_none() {
-                    pods.create(&PostParams::default(), &pod).await?;
+                if nodes.is_none_or(|nodes| !nodes.contains(placed)) {
+                    astray.push(format!("{ip} is placed on {placed} and answered for by {nodes:?}"));
                 }
-                Ok(pods.get(&name).await.is_ok_and(|pod| is_ready(&pod)).then_some(()))
-            })
-            .await?;
+            }
         }
-        let on =
-            |pod: &Pod| pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref()).is_some_and(|at| nodes.contains(at));
-        for other in self.pods().await?.iter().filter(|pod| !on(pod)) {
-            pods.delete(&other.name_any(), &DeleteParams::default()).await?;
-        }
-        wait_for("end of the former Pod", POD_LIMIT, LOOK / 10, || async {
-            Ok((self.pods().await?.len() == nodes.len()).then_some(()))
-        })
-        .await
-    }
-
-    async fn pods(&self) -> Result<Vec<Pod>> {
-        let pods: Api<Pod> = Api::namespaced(self.bench.client.clone(), NAMESPACE);
-        Ok(pods.list(&ListParams::default().labels(&format!("{LABEL}={GROUP}"))).await?.items)
+        Ok(astray)
     }
 }
 
@@ -342,9 +312,9 @@ fn largest(owners: &BTreeMap<IpAddr, BTreeSet<String>>, pods: &BTreeSet<String>,
     Some(Owner { node: node.clone(), addresses })
 }
 
-fn service(index: usize, ipv4: bool, pods: Pods) -> Result<Service> {
+fn service(index: usize, families: &[Family], pods: Pods) -> Result<Service> {
     let policy = if pods == Pods::Everywhere { "Local" } else { "Cluster" };
-    let port = |protocol: &str| json!({"name": protocol.to_lowercase(), "port": PORT, "targetPort": 8080, "protocol": protocol});
+    let port = |protocol: &str| json!({"name": protocol.to_lowercase(), "port": PORT, "targetPort": echo_pods::PORT, "protocol": protocol});
     object(json!({
         "metadata": {
             "name": format!("{GROUP}-{index}"),
@@ -356,56 +326,16 @@ fn service(index: usize, ipv4: bool, pods: Pods) -> Result<Service> {
             "allocateLoadBalancerNodePorts": false,
             "externalTrafficPolicy": policy,
             "selector": {LABEL: GROUP},
-            "ipFamilies": [if ipv4 { "IPv4" } else { "IPv6" }],
+            "ipFamilyPolicy": if families.len() > 1 { "RequireDualStack" } else { "SingleStack" },
+            "ipFamilies": families.iter().map(|family| family.in_spec()).collect::<Vec<_>>(),
             "ports": [port("UDP"), port("TCP")],
         },
     }))
 }
 
-fn pod(node: &str) -> Result<Pod> {
-    let field = |path: &str| json!({"fieldRef": {"fieldPath": path}});
-    object(json!({
-        "metadata": {"name": format!("echo-{node}"), "labels": {LABEL: GROUP}},
-        "spec": {
-            "nodeName": node,
-            "automountServiceAccountToken": false,
-            "terminationGracePeriodSeconds": 1,
-            "tolerations": [{"operator": "Exists"}],
-            "containers": [{
-                "name": "echo",
-                "image": ECHO_IMAGE,
-                "args": ["8080"],
-                "env": [
-                    {"name": "POD", "valueFrom": field("metadata.name")},
-                    {"name": "NODE", "valueFrom": field("spec.nodeName")},
-                ],
-            }],
-        },
-    }))
-}
-
-fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn addresses_follow_each_other_where_the_client_can_reach_them() {
-        let of = |first: &str, count| Where { address: Some(first.parse().unwrap()) }.addresses(count);
-        let last = |first, count| of(first, count).unwrap().pop().unwrap().to_string();
-        assert_eq!(last("172.30.0.240", 3), "172.30.0.242");
-        assert_eq!(last("198.18.0.1", 1000), "198.18.3.232");
-        assert_eq!(last("fd00:30::fffe", 3), "fd00:30::1:0");
-        assert_eq!(Where { address: None }.addresses(2).unwrap()[1].to_string(), "198.18.0.2");
-        for (first, count) in [("172.30.0.240", 17), ("192.0.2.1", 1), ("fd00:31::1", 1), ("255.255.255.255", 2)] {
-            let error = of(first, count).unwrap_err().to_string();
-            assert!(error.starts_with(&format!("--address {first}: ")), "{error}");
-        }
-    }
 
     #[test]
     fn the_node_to_break_has_most_addresses_and_no_pod() {

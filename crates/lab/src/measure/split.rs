@@ -3,16 +3,19 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::asker::{Asker, EVERY};
 use super::bench::Bench;
 use super::claims;
-use super::damage::{Wound, blocking};
-use super::probe::Probe;
+use super::damage::Wound;
+use super::families::{self, ByFamily, Family};
+use super::place::Where;
+use super::probes;
 use super::say;
-use super::scene::{Owner, Pods, Scene, Where};
-use super::statistics::{Report, Summary};
+use super::scene::{Owner, Pods, Scene};
+use super::speakers;
+use super::statistics::{Report, Summary, ms};
 use crate::lab::Lab;
 use crate::network::{self, FAR};
 
@@ -27,7 +30,9 @@ const COUNT: Duration = Duration::from_secs(3);
 /// the control plane, a client and the larger number of nodes on one side; the others and a second client on the other. The
 /// node that answers is by turns in the one and in the other. halves_unserved counts clients that had no steady answers at
 /// the end of the split; one_answerer_ms says how long after the joining another node was still heard to answer than the one
-/// that answers in the end (asked for fifty times a second); answerers, how many did in the last 3 of 10 s.
+/// that answers in the end (asked for fifty times a second); answerers, how many did in the last 3 of 10 s; each for IPv4
+/// and for IPv6. Each run begins with new Pods of all speakers, so that no address is about to return to where an earlier
+/// split has driven it from.
 #[derive(clap::Args)]
 #[command(after_help = "Example: cargo lab measure split --runs 10")]
 pub(super) struct Split {
@@ -35,8 +40,8 @@ pub(super) struct Split {
     #[arg(long, default_value_t = 10, value_parser = super::at_least_one)]
     runs: usize,
     #[command(flatten)]
-    place: Where,
-    /// How many addresses, one Service each, from --address on.
+    pub(super) place: Where,
+    /// How many Services, with addresses from --address on.
     #[arg(long, default_value_t = 1, value_parser = super::at_least_one)]
     pub(super) addresses: usize,
     /// How long the halves stay apart.
@@ -47,14 +52,15 @@ pub(super) struct Split {
     worst_limit: f64,
 }
 
-/// One run.
-struct Run {
+/// What was seen of one family.
+#[derive(Default)]
+struct Seen {
     /// Of two.
     unserved: usize,
     /// The longest silence of each half's client: near, far.
     gaps: [Duration; 2],
     alone_after: Duration,
-    /// Of the address with most.
+    /// Of the address whose number is farthest from 1: none is as wrong as two.
     answerers: usize,
 }
 
@@ -69,58 +75,77 @@ impl Split {
         let scene = Scene::set(bench, self.place, self.addresses, Pods::Everywhere).await?;
         let mut runs = Vec::new();
         for number in 1..=self.runs {
+            speakers::renew_all(bench).await?;
             let owner = scene.settle().await?;
             let far = far_half(&scene.nodes, &owner.node, number % 2 == 1);
             let run = self.once(&scene, &far).await?;
             self.tell(number, &owner, &far, &run);
             runs.push(run);
-            bench.installed.ready().await?;
         }
-        let values = |value: fn(&Run) -> f64| runs.iter().map(value).collect::<Vec<_>>();
-        let gaps: Vec<f64> = runs.iter().flat_map(|run| run.gaps).map(|gap| gap.as_secs_f64() * 1e3).collect();
+        let figures = |name, unit, value: fn(&Seen) -> f64| families::figures(&runs, name, unit, value);
+        let unserved = figures("halves_unserved", "halves", |seen| seen.unserved as f64)?;
+        let alone = figures("one_answerer_ms", "ms", |seen| ms(seen.alone_after))?;
+        let answerers = figures("answerers", "nodes", |seen| seen.answerers as f64)?;
+        let mut summaries: Vec<Summary> = unserved.into_iter().map(|count| count.exactly(0.0)).collect();
+        summaries.extend(alone.into_iter().map(|after| after.at_most(self.worst_limit)));
+        summaries.extend(answerers.into_iter().map(|count| count.exactly(1.0)));
+        summaries.extend(figures("longest_silence_of_a_half_ms", "ms", |seen| ms(seen.gaps[0].max(seen.gaps[1])))?);
         Ok(Report {
             title: format!("network in two halves for {} s, {nodes} nodes, {}", self.duration, bench.installed.place()),
-            figures: vec![
-                Summary::of("halves_unserved", "halves", &values(|run| run.unserved as f64))?.exactly(0.0),
-                Summary::of("one_answerer_ms", "ms", &values(|run| run.alone_after.as_secs_f64() * 1e3))?
-                    .at_most(self.worst_limit),
-                Summary::of("answerers", "nodes", &values(|run| run.answerers as f64))?.exactly(1.0),
-                Summary::of("longest_silence_of_a_half_ms", "ms", &gaps)?,
+            figures: summaries,
+            method: vec![
+                format!(
+                    "Who answers was asked every {} ms, by ARP or neighbour solicitation from the client, and each client \
+                     sent datagrams to every address.",
+                    EVERY.as_millis()
+                ),
+                "All speakers' Pods are new before each run, so that no return to another node is due.".into(),
             ],
-            method: vec![format!(
-                "Who answers was asked every {} ms, by ARP or neighbour solicitation from the client, and each client sent \
-                 datagrams to every address.",
-                EVERY.as_millis()
-            )],
         })
     }
 
-    fn tell(&self, number: usize, owner: &Owner, far: &[String], run: &Run) {
-        let [near_gap, far_gap] = run.gaps.map(|gap| gap.as_millis());
+    fn tell(&self, number: usize, owner: &Owner, far: &[String], run: &ByFamily<Seen>) {
+        let seen = |seen: &Seen| {
+            let [near_gap, far_gap] = seen.gaps.map(|gap| gap.as_millis());
+            format!(
+                "silence of {near_gap} ms near, {far_gap} ms far, {} halves unserved, one answerer {} ms after the joining, \
+                 {} at the end",
+                seen.unserved,
+                seen.alone_after.as_millis(),
+                seen.answerers
+            )
+        };
         say(&format!(
-            "run {number} of {}: {} cut off, {} answered before: silence of {near_gap} ms near, {far_gap} ms far, {} halves \
-             unserved; one answerer {} ms after the joining, {} at the end",
+            "run {number} of {}: {} cut off, {} answered before: {}",
             self.runs,
             far.join(" "),
             owner.node,
-            run.unserved,
-            run.alone_after.as_millis(),
-            run.answerers
+            families::in_words(run, seen)
         ));
     }
 
-    async fn once(&self, scene: &Scene<'_>, far: &[String]) -> Result<Run> {
+    async fn once(&self, scene: &Scene<'_>, far: &[String]) -> Result<ByFamily<Seen>> {
         let bench = scene.bench;
         let probes = [scene.probe("client")?, scene.probe(FAR)?];
-        for probe in &probes {
-            scene.served(probe).await?;
+        for probes in &probes {
+            scene.served(probes).await?;
         }
         let places: Vec<String> = far.iter().cloned().chain([FAR.to_owned()]).collect();
         let cut = move |lab: &Lab| network::split(lab, &places.iter().map(String::as_str).collect::<Vec<_>>());
         let cut = bench.damage.cause(Wound::Split, cut).await?;
         tokio::time::sleep(Duration::from_secs(self.duration)).await;
-        let unserved = probes.iter().filter(|probe| !scene.is_served(probe)).count();
-        let gaps = gaps(probes, cut).await?;
+        let mut seen: ByFamily<Seen> = ByFamily::new();
+        let served = probes.each_ref().map(|probes| scene.served_through(probes));
+        // The second that each probe waits for late answers is after the end.
+        let until = Instant::now();
+        for (half, probes) in probes.into_iter().enumerate() {
+            for (family, outage) in probes::by_family(&probes.finish(cut, until).await?) {
+                seen.entry(family).or_default().gaps[half] = outage.gap;
+            }
+            for (family, served) in &served[half] {
+                seen.entry(*family).or_default().unserved += usize::from(!served);
+            }
+        }
 
         let asker = Asker::start(&scene.wiretap, &scene.addresses);
         let joined = Instant::now();
@@ -131,30 +156,16 @@ impl Split {
         asker.stop()?;
 
         let answerers = claims::answerers(&scene.wiretap.claims_since(count_from));
-        let count = |address| answerers.get(address).map_or(0, BTreeSet::len);
-        // None is as wrong as two, and counts as the farthest from 1.
-        let farthest = scene.addresses.iter().map(count).max_by_key(|count| count.abs_diff(1));
         let after = scene.wiretap.claims_since(joined);
-        let rivals = scene.addresses.iter().filter_map(|address| claims::last_rival(&after, *address));
-        Ok(Run {
-            unserved,
-            gaps,
-            alone_after: rivals.max().map_or(Duration::ZERO, |at| at.saturating_duration_since(joined)),
-            answerers: farthest.context("no address")?,
-        })
+        let count = |address| answerers.get(&address).map_or(0, BTreeSet::len);
+        for (family, seen) in &mut seen {
+            let addresses = || scene.addresses.iter().copied().filter(|address| Family::of(*address) == *family);
+            seen.answerers = addresses().map(count).max_by_key(|count| count.abs_diff(1)).unwrap_or(0);
+            let rivals = addresses().filter_map(|address| claims::last_rival(&after, address));
+            seen.alone_after = rivals.max().map_or(Duration::ZERO, |at| at.saturating_duration_since(joined));
+        }
+        Ok(seen)
     }
-}
-
-/// The longest silence that each client has seen since then. The second that each waits for late answers is after the end.
-async fn gaps(probes: [Probe; 2], since: Instant) -> Result<[Duration; 2]> {
-    let mut gaps = [Duration::ZERO; 2];
-    let until = Instant::now();
-    for (gap, probe) in gaps.iter_mut().zip(probes) {
-        let (from, until) = (probe.time(since), probe.time(until));
-        let traces = blocking(move || probe.finish()).await?;
-        *gap = traces.iter().map(|trace| trace.outage(from, until).gap).max().unwrap_or_default();
-    }
-    Ok(gaps)
 }
 
 /// The smaller half of the nodes, which is to be cut off from the control plane, with the owner in it or without.

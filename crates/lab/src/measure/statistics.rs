@@ -1,12 +1,14 @@
 //! What a handful of measured values say.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use serde::Serialize;
 
 /// One measured quantity: a line of the table, or of the JSON output.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Summary {
-    name: &'static str,
+    name: String,
     unit: &'static str,
     runs: usize,
     min: f64,
@@ -34,7 +36,8 @@ impl Summary {
     /// interpolated ones.
     /// # Errors
     /// There is no value, or one is not a number.
-    pub(super) fn of(name: &'static str, unit: &'static str, values: &[f64]) -> Result<Summary> {
+    pub(super) fn of(name: impl Into<String>, unit: &'static str, values: &[f64]) -> Result<Summary> {
+        let name = name.into();
         ensure!(!values.is_empty(), "{name}: nothing was measured");
         ensure!(values.iter().all(|value| value.is_finite()), "{name}: not all of {values:?} are numbers");
         let mut sorted = values.to_vec();
@@ -85,6 +88,11 @@ impl Summary {
 fn nearest_rank(sorted: &[f64], percent: usize) -> f64 {
     let rank = (sorted.len() * percent).div_ceil(100);
     sorted[rank.saturating_sub(1)]
+}
+
+/// Milliseconds, for a figure.
+pub(super) fn ms(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
 }
 
 /// To a thousandth of its unit: more digits would only pretend.
@@ -154,7 +162,7 @@ impl Report {
 fn cells(figure: &Summary) -> [String; 7] {
     let Summary { name, unit, runs, min, median, p95, max, limits: _ } = figure;
     let [min, median, p95, max] = [min, median, p95, max].map(|value| number(*value));
-    [(*name).to_owned(), (*unit).to_owned(), runs.to_string(), min, median, p95, max]
+    [name.clone(), (*unit).to_owned(), runs.to_string(), min, median, p95, max]
 }
 
 /// Few digits: `0.42`, `21.30`, `5312`.
@@ -179,7 +187,7 @@ mod tests {
         ] {
             let runs = values.len();
             let limits = Limits::default();
-            let expected = Summary { name: "x", unit: "s", runs, min, median, p95, max, limits };
+            let expected = Summary { name: "x".to_owned(), unit: "s", runs, min, median, p95, max, limits };
             assert_eq!(Summary::of("x", "s", &values).unwrap(), expected, "{values:?}");
         }
     }

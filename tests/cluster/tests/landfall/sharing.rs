@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use landfall_cluster_tests::eventually;
 use landfall_cluster_tests::manifests::{advertisement, annotated, pods, pool, service};
 use landfall_cluster_tests::scene::{Scene, with_landfall};
+use landfall_cluster_tests::service::Service;
 use landfall_cluster_tests::watch::Watch;
 use landfall_cluster_tests::wire::who_has;
 use serde_json::{Value, json};
@@ -15,6 +16,8 @@ const KEY: &str = "metallb.io/allow-shared-ip";
 const ASKED: &str = "metallb.io/loadBalancerIPs";
 const FIRST: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(172, 30, 0, 226));
 const SECOND: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(172, 30, 0, 227));
+/// The range of the two.
+const BOTH: &str = "172.30.0.226-172.30.0.227";
 
 /// The part of a Service's spec that says its port, and which port of the Pods is behind it.
 fn port(protocol: &str, port: u16, target: u16) -> Value {
@@ -26,13 +29,41 @@ fn sharer(name: &str, key: &str, spec: Value) -> Value {
     annotated(service(name, spec), KEY, key)
 }
 
-/// Applies `a`, which is given the pool's first address, and then `b`, which is given the same.
-fn share(scene: &Scene, a: Value, b: Value) -> Result<()> {
-    for (name, object) in [("a", a), ("b", b)] {
-        scene.apply(&[object])?;
-        scene.service(name).wait_for(&[FIRST])?;
+/// A pool of two addresses, announced, and Pods that serve on two ports.
+fn serve(scene: &Scene, pool_name: &str) -> Result<()> {
+    scene.start(&[pool(pool_name, &[BOTH]), advertisement(pool_name, json!({})), pods(1, &["8080", "8081"], None)])
+}
+
+/// The Services `a` and `b`, of which a test changes `b`.
+struct Pair<'a> {
+    a: Service<'a>,
+    b: Service<'a>,
+    /// Of `a`, before anything is changed.
+    version: String,
+}
+
+impl<'a> Pair<'a> {
+    /// Applies `a`, which is given the pool's first address, and then `b`, which is given the same. Each has a key, `web`.
+    fn share(scene: &'a Scene, a: Value, b: Value) -> Result<Pair<'a>> {
+        for (name, spec) in [("a", a), ("b", b)] {
+            scene.apply(&[sharer(name, "web", spec)])?;
+            scene.service(name).wait_for(&[FIRST])?;
+        }
+        let (a, b) = (scene.service("a"), scene.service("b"));
+        Ok(Pair { a, b, version: a.version()? })
     }
-    Ok(())
+
+    fn assert_that_a_was_not_written_to(&self) -> Result<()> {
+        assert_eq!(self.a.version()?, self.version, "the Service that nobody touched was written to");
+        Ok(())
+    }
+}
+
+/// A watch that has seen what there is.
+fn watch(scene: &Scene) -> Result<Watch> {
+    let watch = Watch::services(scene)?;
+    watch.history_until_now(scene)?;
+    Ok(watch)
 }
 
 /// Waits until this port of the Pods answers: until kube-proxy has heard of it, the one that was there before may.
@@ -92,16 +123,9 @@ fn services_with_one_key_and_different_ports_share_an_address_and_each_answers_o
 #[test]
 fn who_changes_its_key_moves_in_one_write_and_who_did_not_keeps_the_address() -> Result<()> {
     with_landfall("key", |scene| {
-        scene.start(&[
-            pool("key", &["172.30.0.226-172.30.0.227"]),
-            advertisement("key", json!({})),
-            pods(1, &["8080", "8081"], None),
-        ])?;
-        share(scene, sharer("a", "web", port("TCP", 80, 8080)), sharer("b", "web", port("TCP", 81, 8081)))?;
-        let (a, b) = (scene.service("a"), scene.service("b"));
-        let version = a.version()?;
-        let watch = Watch::services(scene)?;
-        watch.history_until_now(scene)?;
+        serve(scene, "key")?;
+        let pair = Pair::share(scene, port("TCP", 80, 8080), port("TCP", 81, 8081))?;
+        let (b, watch) = (pair.b, watch(scene)?);
         b.annotate(KEY, Some("other"))?;
         b.wait_for(&[SECOND])?;
         wait_for_answer(scene, FIRST, 80, 8080)?;
@@ -132,24 +156,16 @@ fn who_changes_its_key_moves_in_one_write_and_who_did_not_keeps_the_address() ->
         b.annotate(KEY, Some("web"))?;
         b.wait_for(&[FIRST])?;
         wait_for_answer(scene, FIRST, 81, 8081)?;
-        assert_eq!(a.version()?, version, "the Service that nobody touched was written to");
-        Ok(())
+        pair.assert_that_a_was_not_written_to()
     })
 }
 
 #[test]
 fn who_takes_a_port_that_a_sharer_has_moves_in_one_write_or_is_told_whose_it_is() -> Result<()> {
     with_landfall("clash", |scene| {
-        scene.start(&[
-            pool("clash", &["172.30.0.226-172.30.0.227"]),
-            advertisement("clash", json!({})),
-            pods(1, &["8080", "8081"], None),
-        ])?;
-        share(scene, sharer("a", "web", port("TCP", 80, 8080)), sharer("b", "web", port("TCP", 81, 8081)))?;
-        let (a, b) = (scene.service("a"), scene.service("b"));
-        let version = a.version()?;
-        let watch = Watch::services(scene)?;
-        watch.history_until_now(scene)?;
+        serve(scene, "clash")?;
+        let pair = Pair::share(scene, port("TCP", 80, 8080), port("TCP", 81, 8081))?;
+        let (b, watch) = (pair.b, watch(scene)?);
         b.patch(&json!({"spec": port("TCP", 80, 8081)}))?;
         b.wait_for(&[SECOND])?;
         wait_for_answer(scene, FIRST, 80, 8080)?;
@@ -168,8 +184,7 @@ fn who_takes_a_port_that_a_sharer_has_moves_in_one_write_or_is_told_whose_it_is(
         b.patch(&json!({"spec": port("TCP", 81, 8081)}))?;
         b.wait_for(&[FIRST])?;
         wait_for_answer(scene, FIRST, 81, 8081)?;
-        assert_eq!(a.version()?, version, "the Service that nobody touched was written to");
-        Ok(())
+        pair.assert_that_a_was_not_written_to()
     })
 }
 
@@ -182,17 +197,15 @@ fn services_of_local_policy_share_only_while_they_have_the_same_pods() -> Result
             spec["selector"] = json!({"site": site});
             spec
         };
-        scene.apply(&[pool("pods", &["172.30.0.226-172.30.0.227"])])?;
-        share(scene, sharer("a", "web", local(80, "test")), sharer("b", "web", local(81, "test")))?;
-        let version = scene.service("a").version()?;
-        scene.service("b").patch(&json!({"spec": {"selector": {"site": "elsewhere"}}}))?;
-        scene.service("b").wait_for(&[SECOND])?;
+        scene.apply(&[pool("pods", &[BOTH])])?;
+        let pair = Pair::share(scene, local(80, "test"), local(81, "test"))?;
+        pair.b.patch(&json!({"spec": {"selector": {"site": "elsewhere"}}}))?;
+        pair.b.wait_for(&[SECOND])?;
         // So does one whose policy is another than the others'.
         scene.apply(&[sharer("c", "web", port("TCP", 82, 8080))])?;
         let message =
             scene.service("c").wait_for_refusal("NoAddressAvailable").context("Service c, of policy Cluster")?;
         ensure!(message.contains("all its IPv4 addresses are in use"), "{message}");
-        assert_eq!(scene.service("a").version()?, version, "the Service that nobody touched was written to");
-        Ok(())
+        pair.assert_that_a_was_not_written_to()
     })
 }
