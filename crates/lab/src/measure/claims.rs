@@ -43,6 +43,13 @@ pub(super) fn moves(claims: &[Claim], address: IpAddr) -> usize {
     macs.windows(2).filter(|pair| pair[0] != pair[1]).count()
 }
 
+/// When the address was first said to be elsewhere than at first.
+pub(super) fn moved_at(claims: &[Claim], address: IpAddr) -> Option<Instant> {
+    let mut heard = claims.iter().filter(|claim| claim.address == address);
+    let first = heard.next()?.mac;
+    heard.find(|claim| claim.mac != first).map(|claim| claim.at)
+}
+
 /// Every MAC that each address was said to be at.
 pub(super) fn answerers(claims: &[Claim]) -> BTreeMap<IpAddr, BTreeSet<MacAddr>> {
     let mut by_address: BTreeMap<IpAddr, BTreeSet<MacAddr>> = BTreeMap::new();
@@ -122,6 +129,9 @@ mod tests {
     fn a_move_is_another_mac_than_before() {
         for (macs, count) in [(&[][..], 0), (&[1], 0), (&[1, 1, 1], 0), (&[1, 1, 2, 2], 1), (&[1, 2, 1], 2)] {
             assert_eq!(moves(&claims(macs), SERVICE.into()), count, "{macs:?}");
+            let heard = claims(macs);
+            let first = heard.iter().find(|claim| claim.mac != heard[0].mac).map(|claim| claim.at);
+            assert_eq!(moved_at(&heard, SERVICE.into()), first, "{macs:?}");
         }
         assert_eq!(moves(&claims(&[1, 2]), CLIENT.into()), 0, "another address");
     }

@@ -40,8 +40,23 @@ pub(super) struct Seen {
     pub(super) broken: Vec<String>,
     /// New connections that were tried.
     pub(super) tried: usize,
-    /// Those that failed: when they began, and why.
-    pub(super) failed: Vec<(Instant, String)>,
+    /// Those that failed.
+    pub(super) failed: Vec<Failure>,
+}
+
+/// A new connection that failed.
+#[derive(Clone, Debug)]
+pub(super) struct Failure {
+    /// When it was established, if it came to that.
+    pub(super) established: Option<Instant>,
+    pub(super) why: String,
+}
+
+impl Failure {
+    /// Whether it was established already by then.
+    pub(super) fn was_established(&self, by: Instant) -> bool {
+        self.established.is_some_and(|at| at <= by)
+    }
 }
 
 /// Clients at work; they end when this is dropped.
@@ -155,12 +170,18 @@ async fn come(
         }
         let seen = seen.clone();
         under_way.spawn(async move {
-            let (began, visit) = (Instant::now(), async { Connection::open(server).await?.ask().await });
+            let (began, mut established) = (Instant::now(), None);
+            let visit = async {
+                let mut connection = Connection::open(server).await?;
+                established = Some(Instant::now());
+                connection.ask().await
+            };
             let result = timeout(HURRY, visit).await.unwrap_or_else(|_| bail!("not done after {HURRY:?}"));
             let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
             seen.tried += 1;
             if let Err(error) = result {
-                seen.failed.push((began, format!("{error:#}, {} ms after it began", began.elapsed().as_millis())));
+                let why = format!("{error:#}, {} ms after it began", began.elapsed().as_millis());
+                seen.failed.push(Failure { established, why });
             }
         });
         while under_way.try_join_next().is_some() {}
@@ -258,7 +279,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_new_connection_that_nobody_answers_has_failed() {
-        let seen = seen(server(0), Load { established: 0, new_every: Some(Duration::from_millis(50)) }).await;
-        assert!(seen.tried > 0 && seen.failed.len() == seen.tried, "{seen:?}");
+        let before = Instant::now();
+        let load = Load { established: 0, new_every: Some(Duration::from_millis(50)) };
+        let closed = seen(server(0), load).await;
+        assert!(closed.tried > 0 && closed.failed.len() == closed.tried, "{closed:?}");
+        let was = |by| closed.failed.iter().filter(|failure| failure.was_established(by)).count();
+        assert_eq!((was(before), was(Instant::now())), (0, closed.tried), "it was established, and then closed");
+        // Nobody listens there any more.
+        let nowhere = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let refused = seen(nowhere, load).await;
+        assert!(refused.failed.iter().all(|failure| !failure.was_established(Instant::now())), "{refused:?}");
     }
 }

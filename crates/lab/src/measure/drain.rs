@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::bench::Bench;
-use super::clients::Seen;
+use super::clients::{Failure, Seen};
 use super::damage::Wound;
 use super::families::{self, ByFamily, Family};
 use super::held::Held;
@@ -32,7 +32,9 @@ const LOOK: Duration = Duration::from_millis(500);
 /// connection every 20 ms with one request on it, which has failed when it is not answered within 0.9 s (before TCP would send its first
 /// packet again), and holds others established. The annotation landfall.io/drain: "true" is put on the Node; when another
 /// node answers it is removed; the addresses return to their placed node after the hold-down. Each way is to cost no new
-/// connection and one move of each address; how many established connections break is said, and not judged. All speakers'
+/// connection and one move of each address; how many established connections break is said, and not judged. A new connection
+/// that was established with the old node before the other said to have the address, and was not answered yet, is an
+/// established one, too: it is among the caught. All speakers'
 /// Pods are new before the first run, so that no address is about to return from elsewhere.
 #[derive(clap::Args)]
 #[command(after_help = "Example: cargo lab measure drain --runs 5")]
@@ -55,6 +57,24 @@ struct Way {
 struct Noticed {
     seen: Seen,
     moves: usize,
+    /// When the address moved.
+    moved: Option<Instant>,
+}
+
+impl Noticed {
+    /// New connections that failed, with whether they were established when the address moved.
+    fn failures(&self) -> impl Iterator<Item = (&Failure, bool)> {
+        let caught = |failure: &Failure| self.moved.is_some_and(|moved| failure.was_established(moved));
+        self.seen.failed.iter().map(move |failure| (failure, caught(failure)))
+    }
+
+    fn caught(&self) -> usize {
+        self.failures().filter(|(_, caught)| *caught).count()
+    }
+
+    fn failed(&self) -> usize {
+        self.seen.failed.len() - self.caught()
+    }
 }
 
 impl Drain {
@@ -77,17 +97,24 @@ impl Drain {
             self.tell(number, &owner, &there[number - 1], &back[number - 1]);
         }
         let mut figures = Vec::new();
-        for (ways, [failed, moves, broken, took, missing]) in [
-            (&there, ["drain_failed", "drain_moves", "drain_broken", "drain_ms", "drains_without_a_move"]),
-            (&back, ["return_failed", "return_moves", "return_broken", "return_ms", "returns_missing"]),
+        for (ways, [failed, caught, moves, broken, took, missing]) in [
+            (
+                &there,
+                ["drain_failed", "drain_caught", "drain_moves", "drain_broken", "drain_ms", "drains_without_a_move"],
+            ),
+            (
+                &back,
+                ["return_failed", "return_caught", "return_moves", "return_broken", "return_ms", "returns_missing"],
+            ),
         ] {
             let of_each = |name, unit, value: fn(&Noticed) -> f64| {
                 families::figures(ways.iter().map(|way: &Way| &way.noticed), name, unit, value)
             };
-            let failures = of_each(failed, "connections", |noticed| noticed.seen.failed.len() as f64)?;
+            let failures = of_each(failed, "connections", |noticed| noticed.failed() as f64)?;
             figures.extend(failures.into_iter().map(|count| count.exactly(0.0)));
             let moved = of_each(moves, "moves", |noticed| noticed.moves as f64)?;
             figures.extend(moved.into_iter().map(|count| count.exactly(1.0)));
+            figures.extend(of_each(caught, "connections", |noticed| noticed.caught() as f64)?);
             figures.extend(of_each(broken, "connections", |noticed| noticed.seen.broken.len() as f64)?);
             let took_ms: Vec<f64> = ways.iter().filter_map(|way| way.took.map(ms)).collect();
             figures.push(Summary::of(missing, "runs", &[(ways.len() - took_ms.len()) as f64])?.exactly(0.0));
@@ -131,20 +158,20 @@ impl Drain {
         }
         tokio::time::sleep(AROUND).await;
         let seen = clients.finish().await?;
-        let moves = scene.moves_since(began);
+        let (moves, moved) = (scene.moves_since(began), scene.moved_since(began));
         let noticed = |(family, seen): (Family, Seen)| {
-            (family, Noticed { seen, moves: moves.get(&family).copied().unwrap_or(0) })
+            let moves = moves.get(&family).copied().unwrap_or(0);
+            (family, Noticed { seen, moves, moved: moved.get(&family).copied() })
         };
         Ok(Way { noticed: seen.into_iter().map(noticed).collect(), took })
     }
 
     fn tell(&self, number: usize, owner: &Owner, there: &Way, back: &Way) {
         let noticed = |noticed: &Noticed| {
-            let Noticed { seen: Seen { broken, tried, failed }, moves } = noticed;
+            let Noticed { seen: Seen { broken, tried, .. }, moves, .. } = noticed;
+            let (failed, caught, broken) = (noticed.failed(), noticed.caught(), broken.len());
             format!(
-                "{} of {tried} new connections failed, {} established broke, {moves} moves",
-                failed.len(),
-                broken.len()
+                "{failed} of {tried} new connections failed, {caught} were caught, {broken} established broke, {moves} moves"
             )
         };
         let way = |way: &Way| {
@@ -153,9 +180,10 @@ impl Drain {
         };
         let (went, returned) = (way(there), way(back));
         say(&format!("run {number} of {}: drain of {}: {went}; return: {returned}", self.held.runs, owner.node));
-        let failed = [there, back].into_iter().flat_map(|way| way.noticed.values().flat_map(|one| &one.seen.failed));
-        for (_, why) in failed.take(3) {
-            say(&format!("  a new connection failed: {why}"));
+        let failed = [there, back].into_iter().flat_map(|way| way.noticed.values().flat_map(Noticed::failures));
+        for (Failure { why, .. }, caught) in failed.take(3) {
+            let what = if caught { "a connection was caught by the move" } else { "a new connection failed" };
+            say(&format!("  {what}: {why}"));
         }
     }
 }

@@ -204,6 +204,13 @@ impl<'a> Scene<'a> {
         moves
     }
 
+    /// When the address of each family moved for the first time since then, as the client heard it.
+    pub(super) fn moved_since(&self, since: Instant) -> ByFamily<Instant> {
+        let heard: Vec<Claim> = self.wiretap.claims_since(since);
+        let moved = |address: &IpAddr| Some((Family::of(*address), claims::moved_at(&heard, *address)?));
+        self.addresses.iter().filter_map(moved).collect()
+    }
+
     /// Breaks the owner, of which `since` was heard that it is one.
     pub(super) async fn strike(&self, owner: &Owner, since: Instant, fault: Fault) -> Result<Strike> {
         let at = self.bench.damage.inflict(&owner.node, fault).await?;
