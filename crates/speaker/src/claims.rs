@@ -34,12 +34,15 @@ pub struct Claims {
     pub services: BTreeMap<ServiceKey, Claim>,
 }
 
-/// The claims that follow from the verdicts.
+/// The claims that follow from the verdicts. What another node owns is none; what the wire has not looked at yet may be ours.
 pub fn claims<'a>(
     verdicts: &BTreeMap<ServiceKey, Verdict>,
+    announced: &Announced,
     service: impl Fn(&ServiceKey) -> Option<&'a Service>,
 ) -> BTreeMap<ServiceKey, Claim> {
+    let elsewhere = |ip: &IpAddr| matches!(announced.addresses.get(ip), Some(Answers::Elsewhere(_)));
     let claim = |(key, verdict): (&ServiceKey, &Verdict)| match verdict {
+        Verdict::Serve { ips, .. } if ips.iter().all(elsewhere) => None,
         Verdict::Serve { ips, interfaces, .. } => {
             let uid = service(key)?.uid.clone();
             Some((key.clone(), Claim { uid, ips: ips.clone(), interfaces: interfaces.clone() }))
@@ -66,6 +69,10 @@ pub enum Confirmation {
 pub fn confirm(claim: &Claim, announced: &Announced) -> Confirmation {
     let known: Option<Vec<&Answers>> = claim.ips.iter().map(|ip| announced.addresses.get(ip)).collect();
     let Some(answers) = known else { return Confirmation::Pending };
+    // Two nodes may own an address each, when one has lost the network of the other's: the owner of the first says so.
+    if let Some(Answers::Elsewhere(Some(_))) = answers.first() {
+        return Confirmation::Elsewhere;
+    }
     let here: Vec<&BTreeSet<String>> = answers.into_iter().filter_map(Answers::here).collect();
     if here.is_empty() {
         return Confirmation::Elsewhere;
@@ -304,10 +311,18 @@ mod tests {
             assert_eq!(confirm(&claim, &announced), expected, "{announced:?}");
             assert_eq!(unusable(&claim, &announced).collect::<Vec<_>>(), failing, "{announced:?}");
         }
-        let elsewhere = [v4, v6].map(|ip| (ip, Answers::Elsewhere(Some("n2".into()))));
-        let claim = Claim { uid: "u".into(), ips: vec![v4, v6], interfaces: Interfaces::All };
-        let announced = Announced { addresses: elsewhere.into(), ..Announced::default() };
-        assert_eq!((confirm(&claim, &announced), unusable(&claim, &announced).count()), (Elsewhere, 0));
+        let (here, elsewhere) = (Answers::Here(on(&["eth0"])), || Answers::Elsewhere(Some("n2".into())));
+        for (first, second, expected) in [
+            (elsewhere(), elsewhere(), Elsewhere),
+            (elsewhere(), here.clone(), Elsewhere), // n2 says so, and one of two is enough
+            (here.clone(), elsewhere(), Confirmed(vec![])),
+            (Answers::Elsewhere(None), here, Confirmed(vec![])),
+        ] {
+            let claim = Claim { uid: "u".into(), ips: vec![v4, v6], interfaces: Interfaces::All };
+            let announced = Announced { addresses: [(v4, first), (v6, second)].into(), ..Announced::default() };
+            let found = (confirm(&claim, &announced), unusable(&claim, &announced).count());
+            assert_eq!(found, (expected, 0), "{announced:?}");
+        }
     }
 
     #[test]

@@ -19,8 +19,8 @@ use crate::groups::Groups;
 use crate::packet_socket::{PacketSocket, Protocol};
 use crate::respond::{Owned, Verdict, respond};
 use crate::rivals::Claimed;
+use crate::wire::sleep_until;
 use crate::wire_metrics::WireMetrics;
-use crate::wire_thread::sleep_until;
 
 /// Longer than any request; what is cut off is refused as truncated.
 const LONGEST_FRAME: usize = 2048;

@@ -30,8 +30,10 @@ mod run;
 mod sharers;
 pub mod standing;
 mod status;
+mod tables;
 mod views;
 pub mod watch;
+mod wire;
 pub mod wire_metrics;
 pub mod wire_thread;
 

@@ -11,7 +11,7 @@
 //! - of [`landfall_runtime`]: the keeper of this node's ConfigurationState, the event sender, the probe server, the signal handler.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,7 +32,7 @@ use crate::announced_condition::agenda::{Agenda, Wish};
 use crate::announced_condition::{statement, writer};
 use crate::announced_metric::AnnouncedMetric;
 use crate::claims::{Claims, claims};
-use crate::desired::{Announced, Answers, Desired};
+use crate::desired::{Announced, Desired};
 use crate::elect::{Verdict, desired};
 use crate::ipvs::{self, IpvsMetric, Trap};
 use crate::keys;
@@ -299,11 +299,8 @@ impl Owner {
                 _ => return,
             },
         };
-        // What another node owns is none of our claims; what the wire has not looked at yet may be ours.
         let announced = self.announced.borrow_and_update().clone();
-        let elsewhere = |ip: &IpAddr| matches!(announced.addresses.get(ip), Some(Answers::Elsewhere(_)));
-        let mut claims = claims(self.model.verdicts(), |key| self.model.service(key));
-        claims.retain(|_, claim| !claim.ips.iter().all(elsewhere));
+        let claims = claims(self.model.verdicts(), &announced, |key| self.model.service(key));
         self.log_answers(&announced);
         self.claims.send_if_modified(|sent| {
             let new = Claims { pod, services: claims };

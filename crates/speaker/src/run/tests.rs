@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::*;
 use crate::announced_condition::Stated;
+use crate::desired::Answers;
 use crate::model::{Event, Node, Service, Slice, SpeakerPod};
 
 /// The owner on n1, whose model has every first list, all of them empty.
