@@ -3,9 +3,10 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::UdpSocket;
+
+use crate::socket_options::{set_receive_buffer, set_send_buffer};
 
 /// Room for one datagram of the largest size from each of 1,000 members, with the kernel's bookkeeping: a full page and a
 /// small head each (2,304 octets). The kernel doubles what it is given.
@@ -59,13 +60,8 @@ impl BeatSocket {
             socket.set_only_v6(true)?;
         }
         mark_as_network_control(&socket, wanted.ip())?;
-        // Without CAP_NET_ADMIN the system's limits stand.
-        if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
-            socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
-        }
-        if setsockopt(&socket, sockopt::SndBufForce, &SEND_BUFFER).is_err() {
-            socket.set_send_buffer_size(SEND_BUFFER)?;
-        }
+        set_receive_buffer(&socket, RECEIVE_BUFFER)?;
+        set_send_buffer(&socket, SEND_BUFFER)?;
         socket.bind(&wanted.into())?;
         let socket = UdpSocket::from_std(socket.into())?;
         let local = socket.local_addr()?;

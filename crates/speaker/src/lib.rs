@@ -28,6 +28,7 @@ mod respond;
 mod rivals;
 mod run;
 mod sharers;
+mod socket_options;
 pub mod standing;
 mod status;
 mod tables;

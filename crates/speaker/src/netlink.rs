@@ -15,11 +15,11 @@ use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{AsyncSocket as _, SocketAddr, TokioSocket};
-use nix::sys::socket::{setsockopt, sockopt};
 use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
 use tokio::task::JoinHandle;
 
 use crate::links::{InterfaceAddress, Link, LinkEvent};
+use crate::socket_options::set_receive_buffer;
 
 /// Room for the news of a node that starts hundreds of Pods at once: about 2,000 messages of 2 kB. Beyond it the kernel
 /// drops news and says so, and everything is read afresh.
@@ -50,14 +50,8 @@ impl Netlink {
 
     fn with_buffer(octets: usize) -> anyhow::Result<Self> {
         let mut socket = TokioSocket::new(NETLINK_ROUTE).context("cannot open a netlink socket")?;
-        // Before joining: news that come in between would already find the large buffer. Without CAP_NET_ADMIN the
-        // system's limit stands, and more often everything is read afresh.
-        if setsockopt(socket.socket_ref(), sockopt::RcvBufForce, &octets).is_err() {
-            socket
-                .socket_ref()
-                .set_rx_buf_sz(octets as libc::c_int)
-                .context("cannot size the netlink socket's buffer")?;
-        }
+        // Before joining: news that come in between would already find the large buffer.
+        set_receive_buffer(socket.socket_ref(), octets).context("cannot size the netlink socket's buffer")?;
         let groups = GROUPS.iter().fold(0, |groups, group| groups | 1 << (*group as u32 - 1));
         socket.socket_mut().bind(&SocketAddr::new(0, groups)).context("cannot subscribe to news of interfaces")?;
         let (connection, handle, news) = rtnetlink::from_socket(socket);

@@ -7,10 +7,11 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::task::{Context, Poll, ready};
 
 use landfall_wire::{EtherType, MacAddr};
-use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, SockAddr, SockAddrStorage, SockFilter, Socket, Type};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+
+use crate::socket_options::{JUMP_EQUAL, RETURN, instruction, set_receive_buffer};
 
 /// Room for what arrives while the thread is busy: about 1,300 small frames, each of which the kernel counts with its
 /// bookkeeping (768 octets). Beyond it the kernel drops; who asked asks again after a second.
@@ -81,10 +82,7 @@ impl PacketSocket {
         // Protocol 0 receives nothing until bind() names one.
         let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking().cloexec(), None)?;
         socket.attach_filter(&filter(interface, protocol, wanted))?;
-        // Without CAP_NET_ADMIN the system's limit stands, which is enough for ordinary days.
-        if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
-            socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
-        }
+        set_receive_buffer(&socket, RECEIVE_BUFFER)?;
         let index = i32::try_from(interface).map_err(io::Error::other)?;
         socket.bind(&link_layer_address(index, protocol))?;
         // SAFETY: the AsyncFd owns the socket, whose descriptor stays open and the same until it is dropped; nothing
@@ -207,10 +205,8 @@ fn filter(interface: u32, protocol: Protocol, wanted: Wanted) -> Vec<SockFilter>
     const LOAD_WORD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
     const LOAD_HALF: u32 = libc::BPF_LD | libc::BPF_H | libc::BPF_ABS;
     const LOAD_BYTE: u32 = libc::BPF_LD | libc::BPF_B | libc::BPF_ABS;
-    const JUMP_EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
     const JUMP_GREATER: u32 = libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K;
     const JUMP_AT_LEAST: u32 = libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K;
-    const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
     const PACKET_TYPE: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE) as u32;
     const INTERFACE: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_IFINDEX) as u32;
     const TO_OUR_MAC: u32 = libc::PACKET_HOST as u32; // the smallest
@@ -247,9 +243,6 @@ fn filter(interface: u32, protocol: Protocol, wanted: Wanted) -> Vec<SockFilter>
             (LOAD_BYTE, ICMPV6_TYPE, Test::AtMost(NEIGHBOR_ADVERTISEMENT)),
         ]),
     }
-    // The codes are below 256, so they fit the 16 bits of the instruction.
-    let instruction =
-        |code: u32, jump_true: u8, jump_false: u8, k: u32| SockFilter::new(code as u16, jump_true, jump_false, k);
     let count = tests.len();
     let mut program = Vec::with_capacity(2 * count + 2);
     for (at, (load, offset, test)) in tests.into_iter().enumerate() {

@@ -10,6 +10,7 @@ use tokio::io::ReadBuf;
 use tokio::net::UdpSocket;
 
 use crate::beat_socket::mark_as_network_control;
+use crate::socket_options::{JUMP_EQUAL, RETURN, instruction};
 
 /// Room for about 80 replies: each observer asks a few nodes at a time.
 const RECEIVE_BUFFER: usize = 1 << 16;
@@ -97,8 +98,6 @@ fn filter(family: Family, identifier: u16) -> [SockFilter; 7] {
     const LOAD_HALF: u32 = libc::BPF_LD | libc::BPF_H | libc::BPF_IND;
     const IPV4_HEADER_LEN: u32 = libc::BPF_LDX | libc::BPF_B | libc::BPF_MSH;
     const ZERO: u32 = libc::BPF_LDX | libc::BPF_W | libc::BPF_IMM;
-    const JUMP_EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
-    const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
     const IDENTIFIER_AT: u32 = 4;
 
     // The message starts after the IPv4 header; an IPv6 socket shows no header.
@@ -106,9 +105,6 @@ fn filter(family: Family, identifier: u16) -> [SockFilter; 7] {
         Family::V4 => (IPV4_HEADER_LEN, 0),
         Family::V6 => (ZERO, 129),
     };
-    // The codes are below 256, so they fit the 16 bits of the instruction.
-    let instruction =
-        |code: u32, jump_true: u8, jump_false: u8, k: u32| SockFilter::new(code as u16, jump_true, jump_false, k);
     [
         instruction(message_at, 0, 0, 0),
         instruction(LOAD_BYTE, 0, 0, 0),
