@@ -15,6 +15,8 @@ pub type Ranking = Arc<[Arc<str>]>;
 pub struct Desired {
     /// The addresses for which this node is one of the ranking.
     pub addresses: BTreeMap<IpAddr, Wanted>,
+    /// Addresses that only other nodes may answer for.
+    pub others: BTreeSet<IpAddr>,
 }
 
 /// An address that this node may have to answer for.

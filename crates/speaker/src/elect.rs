@@ -213,10 +213,21 @@ fn serve(
 
 /// What the wire may have to answer for: the addresses of every Service that this node may serve. Services that share an
 /// address are answered for on all interfaces that any of them asks for, and are elected together.
-pub fn desired(verdicts: &BTreeMap<ServiceKey, Verdict>) -> Desired {
+pub fn desired<'a>(
+    verdicts: &BTreeMap<ServiceKey, Verdict>,
+    service: impl Fn(&ServiceKey) -> Option<&'a Service>,
+) -> Desired {
     let mut addresses: BTreeMap<IpAddr, Wanted> = BTreeMap::new();
-    for verdict in verdicts.values() {
-        let Verdict::Serve { ips, interfaces, ranking } = verdict else { continue };
+    let mut others = BTreeSet::new();
+    for (key, verdict) in verdicts {
+        let (ips, interfaces, ranking) = match verdict {
+            Verdict::Serve { ips, interfaces, ranking } => (ips, interfaces, ranking),
+            Verdict::Withhold(Reason::NotEligible | Reason::NotSelected) => {
+                others.extend(service(key).into_iter().flat_map(|service| service.ingress_ips.iter().flatten()));
+                continue;
+            }
+            Verdict::Withhold(_) => continue,
+        };
         for ip in ips {
             addresses
                 .entry(*ip)
@@ -224,7 +235,8 @@ pub fn desired(verdicts: &BTreeMap<ServiceKey, Verdict>) -> Desired {
                 .or_insert_with(|| Wanted { interfaces: interfaces.clone(), ranking: Arc::clone(ranking) });
         }
     }
-    Desired { addresses }
+    others.retain(|ip| !addresses.contains_key(ip));
+    Desired { addresses, others }
 }
 
 fn union(one: &Interfaces, other: &Interfaces) -> Interfaces {

@@ -101,7 +101,7 @@ impl Lane {
     /// # Errors
     /// When a solicited-node group cannot be joined. What could be done was done; call it again.
     pub(crate) fn own(&mut self, owned: Owned) -> io::Result<()> {
-        let all = owned.addresses.iter().chain(&owned.on_trial).chain(owned.covered.keys());
+        let all = owned.addresses.iter().chain(&owned.on_trial).chain(&owned.handed_over).chain(owned.covered.keys());
         let groups = all.filter_map(|ip| solicited_node_group(*ip)).collect();
         self.owned.send_replace(Arc::new(owned));
         self.groups.follow(&self.socket, &groups)
@@ -307,7 +307,7 @@ async fn send_first(
     let owned = Arc::clone(&owned.borrow());
     let is_ours = match waiting {
         Waiting::Answer { ip, .. } => owned.answers_with(*ip).is_some(),
-        Waiting::Probe(ip) => owned.is_ours(*ip),
+        Waiting::Probe(ip) => owned.concerns(*ip),
         announcement => owned.addresses.contains(&announcement.ip()),
     };
     if !is_ours {

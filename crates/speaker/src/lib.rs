@@ -13,6 +13,7 @@ pub mod desired;
 pub mod elect;
 mod frames;
 mod groups;
+mod handing_over;
 mod ipvs;
 pub mod kernel_probe;
 pub mod keys;

@@ -14,6 +14,8 @@ pub(crate) struct Owned {
     pub(crate) addresses: BTreeSet<IpAddr>,
     /// New ones of ours, which are not answered for before it is known that nobody else has them.
     pub(crate) on_trial: BTreeSet<IpAddr>,
+    /// Those that are another's now, until it is heard.
+    pub(crate) handed_over: BTreeSet<IpAddr>,
     /// Those of other nodes whose speakers are silent, with the MAC addresses of their interfaces, which the answers carry.
     pub(crate) covered: BTreeMap<IpAddr, MacAddr>,
 }
@@ -21,17 +23,27 @@ pub(crate) struct Owned {
 impl Owned {
     /// Nothing yet, on an interface with this MAC address.
     pub(crate) fn nothing(mac: MacAddr) -> Self {
-        Self { mac, addresses: BTreeSet::new(), on_trial: BTreeSet::new(), covered: BTreeMap::new() }
+        Self {
+            mac,
+            addresses: BTreeSet::new(),
+            on_trial: BTreeSet::new(),
+            handed_over: BTreeSet::new(),
+            covered: BTreeMap::new(),
+        }
     }
 
-    /// Whether nobody else may have `ip`.
-    pub(crate) fn is_ours(&self, ip: IpAddr) -> bool {
-        self.addresses.contains(&ip) || self.on_trial.contains(&ip)
+    /// Whether it matters who else has `ip`.
+    pub(crate) fn concerns(&self, ip: IpAddr) -> bool {
+        self.addresses.contains(&ip) || self.on_trial.contains(&ip) || self.handed_over.contains(&ip)
     }
 
     /// The MAC address that an answer for `ip` carries, if it is to be answered for.
     pub(crate) fn answers_with(&self, ip: IpAddr) -> Option<MacAddr> {
-        if self.addresses.contains(&ip) { Some(self.mac) } else { self.covered.get(&ip).copied() }
+        if self.addresses.contains(&ip) || self.handed_over.contains(&ip) {
+            Some(self.mac)
+        } else {
+            self.covered.get(&ip).copied()
+        }
     }
 }
 
@@ -106,7 +118,7 @@ fn to_arp(frame: &ArpFrame, owned: &Owned) -> Verdict {
     let arp = &frame.arp;
     let (sender, ip) = (IpAddr::V4(arp.sender.1), IpAddr::V4(arp.target.1));
     // Whoever sends from an address says to have it: an announcement, an answer, or a question in its name.
-    if owned.is_ours(sender) && arp.sender.0 != owned.mac && is_station(arp.sender.0) {
+    if owned.concerns(sender) && arp.sender.0 != owned.mac && is_station(arp.sender.0) {
         return Verdict::Claimed { ip: sender, mac: arp.sender.0 };
     }
     if arp.operation != Operation::Request {
@@ -142,7 +154,7 @@ fn to_ndp(frame: &NdpFrame, owned: &Owned) -> Verdict {
         NdpMessage::Advertisement(advertisement) => {
             let (ip, mac) = (IpAddr::V6(advertisement.target), advertisement.target_link_layer);
             let mac = mac.filter(|mac| *mac != owned.mac && is_station(*mac));
-            return match mac.filter(|_| owned.is_ours(ip)) {
+            return match mac.filter(|_| owned.concerns(ip)) {
                 Some(mac) => Verdict::Claimed { ip, mac },
                 None => Verdict::Ignored(Reason::NotARequest),
             };

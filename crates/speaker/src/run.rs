@@ -266,7 +266,7 @@ impl Owner {
         }
         let changed = std::mem::take(&mut self.unpublished);
         if !changed.is_empty() {
-            let desired = desired(self.model.verdicts());
+            let desired = desired(self.model.verdicts(), |key| self.model.service(key));
             self.desired.send_if_modified(|sent| {
                 let changed = **sent != desired;
                 if changed {

@@ -52,6 +52,7 @@ pub(crate) fn cover(
     }
 }
 
-fn table(tables: &mut BTreeMap<LaneKey, Owned>, key: LaneKey, mac: MacAddr) -> &mut Owned {
+/// That of one lane, which has this MAC address.
+pub(crate) fn table(tables: &mut BTreeMap<LaneKey, Owned>, key: LaneKey, mac: MacAddr) -> &mut Owned {
     tables.entry(key).or_insert_with(|| Owned::nothing(mac))
 }

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 use crate::announce::{Announce, Announcer, Event, Manner};
 use crate::desired::{Announced, Answers, Desired, Interfaces};
 use crate::frames::{Lane, Unasked};
+use crate::handing_over::HandingOver;
 use crate::ipvs::Held;
 use crate::links::{Links, Placed, Placement};
 use crate::liveness::{Liveness, News, Next};
@@ -21,7 +22,7 @@ use crate::packet_socket::Protocol;
 use crate::probation::{Probation, TRY_AGAIN};
 use crate::respond::Owned;
 use crate::rivals::{ASKED_FOR, Claimed, Rivals};
-use crate::tables::{LaneKey, cover, lane_tables, protocol_of};
+use crate::tables::{LaneKey, cover, lane_tables, protocol_of, table};
 use crate::wire_metrics::WireMetrics;
 use crate::wire_thread::WireSettings;
 
@@ -41,6 +42,15 @@ pub(crate) struct Reports {
     pub(crate) held_by_ipvs: watch::Sender<Option<Held>>,
 }
 
+/// Why owners may change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Moves {
+    /// The configuration or the interfaces have changed.
+    Planned,
+    /// Members have; or nothing, and it is only to be put right what is answered for.
+    Unplanned,
+}
+
 /// What the thread holds.
 pub(crate) struct Wire {
     node: Arc<str>,
@@ -53,6 +63,7 @@ pub(crate) struct Wire {
     claims: (mpsc::Sender<Claimed>, mpsc::Receiver<Claimed>),
     rivals: Rivals,
     probation: Probation,
+    handing_over: HandingOver,
     /// The gateway, and the interface towards it.
     gateway: Option<(u32, Ipv4Addr)>,
     lanes: BTreeMap<LaneKey, Lane>,
@@ -79,6 +90,7 @@ impl Wire {
             claims: mpsc::channel(CLAIMS_AT_ONCE),
             rivals: Rivals::default(),
             probation: Probation::default(),
+            handing_over: HandingOver::default(),
             gateway: None,
             lanes: BTreeMap::new(),
             tables: BTreeMap::new(),
@@ -109,8 +121,13 @@ impl Wire {
             self.follow(&wanted, Instant::now());
             self.say_when(ready);
             loop {
-                let timers =
-                    [self.announcer.next_due(), self.probation.next_due(), self.rivals.next_due(), self.retry_at];
+                let timers = [
+                    self.announcer.next_due(),
+                    self.probation.next_due(),
+                    self.handing_over.next_due(),
+                    self.rivals.next_due(),
+                    self.retry_at,
+                ];
                 let wake_at = timers.into_iter().flatten().chain([look_for_gateway_at]).min();
                 tokio::select! {
                     news = news(&mut self.liveness) => {
@@ -139,7 +156,7 @@ impl Wire {
                     () = sleep_until(wake_at) => {
                         let now = Instant::now();
                         self.announce(Event::Tick, now);
-                        let again = self.probe(now) | self.rivals.next_due().is_some_and(|at| at <= now);
+                        let again = self.probe(now) | self.handing_over.tick(now) | self.rivals.next_due().is_some_and(|at| at <= now);
                         let retry = self.retry_at.into_iter().chain([look_for_gateway_at]).any(|at| at <= now);
                         if again || retry {
                             break;
@@ -176,7 +193,7 @@ impl Wire {
     fn carry_out(&mut self, desired: &Desired, now: Instant) -> bool {
         loop {
             match self.liveness.as_mut().map_or(Next::Wait, Liveness::next) {
-                Next::Elect => self.serve_all(desired, now),
+                Next::Elect => self.serve_all(desired, Moves::Unplanned, now),
                 Next::HandedOver => return true,
                 Next::Wait => return false,
             }
@@ -188,6 +205,9 @@ impl Wire {
         let Claimed { ip, mac, interface } = claimed;
         if self.links.has_mac(mac) {
             return; // two interfaces of ours on one segment
+        }
+        if self.handing_over.heard(ip, now) {
+            return self.serve_all(desired, Moves::Unplanned, now);
         }
         if !self.ownership.owned.contains(&ip) {
             return self.rivals.forget(ip);
@@ -242,12 +262,12 @@ impl Wire {
         }
         let held = self.links.held_by_ipvs(desired.addresses.keys());
         self.reports.held_by_ipvs.send_if_modified(|told| std::mem::replace(told, held.clone()) != held);
-        self.serve_all(desired, now);
+        self.serve_all(desired, Moves::Planned, now);
         self.carry_out(desired, now);
     }
 
     /// Brings lanes, schedule and report in line with who owns what.
-    fn serve_all(&mut self, desired: &Desired, now: Instant) {
+    fn serve_all(&mut self, desired: &Desired, moves: Moves, now: Instant) {
         self.retry_at = None;
         let ownership = self.elect(desired, now);
         if self.is_known(desired) {
@@ -258,7 +278,14 @@ impl Wire {
         let placement = self.links.place(owned.map(|(ip, wanted)| (ip, &wanted.interfaces)));
         let covered = desired.addresses.iter().filter(|(ip, _)| ownership.covered.contains_key(*ip));
         let covered = self.links.place(covered.map(|(ip, wanted)| (ip, &wanted.interfaces)));
+        self.hand_over(desired, &ownership, moves, now);
         let mut tables = lane_tables(&placement, &self.probation);
+        for (interface, mac, _) in self.links.segments() {
+            let going = self.handing_over.going().filter(|(_, on)| on.contains(&interface));
+            for (ip, _) in going {
+                table(&mut tables, (interface, protocol_of(ip)), mac).handed_over.insert(ip);
+            }
+        }
         if let Some(liveness) = &mut self.liveness {
             cover(&mut tables, &covered, &ownership, |node, interface| liveness.mac(node, interface));
         }
@@ -295,6 +322,20 @@ impl Wire {
         self.placement = placement;
         self.ownership = ownership;
         self.report(now);
+    }
+
+    /// What was ours and is another's by the configuration is answered for until that one is heard.
+    fn hand_over(&mut self, desired: &Desired, after: &Ownership, moves: Moves, now: Instant) {
+        let is_elsewhere =
+            |ip: &IpAddr| desired.others.contains(ip) || after.elsewhere.get(ip).is_some_and(Option::is_some);
+        self.handing_over.retain(is_elsewhere);
+        if moves == Moves::Unplanned {
+            return;
+        }
+        for ip in self.ownership.owned.difference(&after.owned).filter(|ip| is_elsewhere(ip)) {
+            let here = self.tables.iter().filter(|(_, table)| table.addresses.contains(ip));
+            self.handing_over.begin(*ip, here.map(|((interface, _), _)| *interface).collect(), now);
+        }
     }
 
     /// Whether it is known who owns what: before that no address can be told to be new.

@@ -260,7 +260,7 @@ fn interfaces_are_the_union_of_the_advertisements_that_select_the_node() {
 }
 
 #[test]
-fn services_that_share_an_address_are_answered_on_the_interfaces_of_all() {
+fn services_that_share_an_address_are_answered_on_the_interfaces_of_all_and_what_is_for_others_is_told() {
     let ranking: Ranking = [Arc::from("n1")].into();
     let announce = |ips: &[&str], interfaces: Interfaces| Verdict::Serve {
         ips: ips.iter().map(|text| ip(text)).collect(),
@@ -274,9 +274,18 @@ fn services_that_share_an_address_are_answered_on_the_interfaces_of_all() {
         (key("c"), announce(&["10.0.0.2"], Interfaces::All)),
         (key("d"), announce(&["10.0.0.2"], Interfaces::Named(set(["eth1"])))),
         (key("e"), Verdict::Withhold(Reason::NoEndpoints)),
+        (key("f"), Verdict::Withhold(Reason::NotEligible)),
+        (key("g"), Verdict::Withhold(Reason::NotSelected)),
     ]);
+    let services = BTreeMap::from([
+        (key("e"), service(&["10.0.0.5"])),
+        (key("f"), service(&["10.0.0.6", "10.0.0.1"])), // one is ours, by another Service
+        (key("g"), service(&["10.0.0.7"])),
+    ]);
+    let desired = desired(&verdicts, |key| services.get(key));
+    assert_eq!(desired.others, [ip("10.0.0.6"), ip("10.0.0.7")].into());
     assert_eq!(
-        desired(&verdicts).addresses,
+        desired.addresses,
         BTreeMap::from(
             [
                 (ip("10.0.0.1"), Interfaces::Named(set(["eth0", "eth1"]))),

@@ -97,7 +97,7 @@ impl Segment {
 
 fn desired(address: &str, interfaces: Interfaces) -> Desired {
     let ranking = NODES.iter().map(|node| Arc::from(*node)).collect();
-    Desired { addresses: BTreeMap::from([(ip(address), Wanted { interfaces, ranking })]) }
+    Desired { addresses: BTreeMap::from([(ip(address), Wanted { interfaces, ranking })]), others: BTreeSet::new() }
 }
 
 #[test]

@@ -99,6 +99,25 @@ fn thousand_addresses_are_announced_within_half_a_second() {
 }
 
 #[test]
+fn address_that_moves_by_plan_is_answered_until_the_next_owner_is_heard_or_for_a_second() {
+    for next_owner_speaks in [true, false] {
+        let mut scene = Scene::new();
+        scene.speaker.own(&[VIP4, VIP6]);
+        scene.speaker.leave_to_others(&[VIP4, VIP6]);
+        let left = Instant::now();
+        assert_eq!((scene.neighbour.who_has(VIP4), scene.neighbour.who_has(VIP6)), (mac(2), mac(2)));
+        // With nothing left to answer for, its sockets are closed.
+        if next_owner_speaks {
+            scene.neighbour.send(&ArpFrame::gratuitous_request(VIP4.parse().unwrap(), mac(1)).to_octets());
+            scene.neighbour.send(&NdpFrame::unsolicited_advertisement(VIP6.parse().unwrap(), mac(1)).to_octets());
+        }
+        eventually("no packet socket", || (scene.node.packet_sockets() == 0).then_some(()));
+        let took = left.elapsed();
+        assert_eq!(took < Duration::from_millis(900), next_owner_speaks, "{took:?}");
+    }
+}
+
+#[test]
 fn address_that_moves_is_answered_by_its_new_owner_only() {
     let mut segment = Segment::new();
     let client = segment.host("client", 1, &["192.0.2.1/24", "2001:db8::1/64"]);

@@ -221,11 +221,18 @@ impl Speaker {
         self.want_on(&addresses.iter().map(|ip| (*ip, Interfaces::All)).collect::<Vec<_>>());
     }
 
+    /// It owns nothing any more; these addresses are for other nodes to answer for.
+    pub(crate) fn leave_to_others(&mut self, addresses: &[&str]) {
+        let others = addresses.iter().map(|ip| ip.parse().expect("an address")).collect();
+        self.desired.send_replace(Arc::new(Desired { others, ..Desired::default() }));
+        wait(self.announced.wait_for(|announced| announced.addresses.is_empty())).expect("the wire thread lives");
+    }
+
     fn want_on(&mut self, addresses: &[(&str, Interfaces)]) -> BTreeSet<IpAddr> {
         let wanted =
             |interfaces: &Interfaces| Wanted { interfaces: interfaces.clone(), ranking: [SPEAKER.into()].into() };
         let addresses = addresses.iter().map(|(ip, on)| (ip.parse().expect("an address"), wanted(on)));
-        let desired = Desired { addresses: addresses.collect() };
+        let desired = Desired { addresses: addresses.collect(), others: BTreeSet::new() };
         let keys: BTreeSet<IpAddr> = desired.addresses.keys().copied().collect();
         self.desired.send_replace(Arc::new(desired));
         keys
