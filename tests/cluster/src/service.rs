@@ -67,9 +67,7 @@ impl<'a> Service<'a> {
     pub fn version(&self) -> Result<String> {
         eventually(&format!("condition {ANNOUNCED} on Service {}, whatever it says", self.name), || {
             let object = self.object()?;
-            let is_said = !condition_in(&object, ANNOUNCED).is_null();
-            let serves = object["spec"]["type"] == "LoadBalancer" && !addresses_in(&object)?.is_empty();
-            ensure!(is_said || !serves, "its status is {}", object["status"]);
+            ensure_said(&object)?;
             Ok(Some(object["metadata"]["resourceVersion"].as_str().context("resourceVersion")?.to_owned()))
         })
     }
@@ -224,11 +222,15 @@ pub struct Standing {
     pub version: String,
 }
 
-/// Every Service of the test's namespace, by name.
+/// Every Service of the test's namespace, by name, once the speakers have said what they have to say: see [`Service::version`].
 /// # Errors
-/// The API server does not answer.
+/// The API server does not answer, or nothing is said of one.
 pub fn standing(scene: &Scene) -> Result<BTreeMap<String, Standing>> {
-    let list = scene.lab.get(&["services", "--namespace", &scene.namespace])?;
+    let list = eventually(&format!("condition {ANNOUNCED} on all Services, whatever it says"), || {
+        let list = scene.lab.get(&["services", "--namespace", &scene.namespace])?;
+        list["items"].as_array().context("items")?.iter().try_for_each(ensure_said)?;
+        Ok(Some(list))
+    })?;
     let read = |object: &Value| {
         let text = |field: &str| object["metadata"][field].as_str().map(str::to_owned).context("metadata");
         anyhow::Ok((text("name")?, Standing { addresses: addresses_in(object)?, version: text("resourceVersion")? }))
@@ -244,6 +246,14 @@ pub fn events(scene: &Scene, namespace: &str, name: &str, reason: &str) -> Resul
     let list = scene.lab.get(&["events", "--namespace", namespace, "--field-selector", &of_object])?;
     let items = list["items"].as_array().context("items")?;
     Ok(items.iter().filter_map(|event| event["message"].as_str()).map(str::to_owned).collect())
+}
+
+/// That the speakers have spoken of it, if it is a load balancer with an address.
+fn ensure_said(service: &Value) -> Result<()> {
+    let serves = service["spec"]["type"] == "LoadBalancer" && !addresses_in(service)?.is_empty();
+    let is_said = !condition_in(service, ANNOUNCED).is_null();
+    ensure!(is_said || !serves, "Service {}: its status is {}", service["metadata"]["name"], service["status"]);
+    Ok(())
 }
 
 /// The condition of this type; null: there is none.
