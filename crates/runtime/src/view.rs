@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, ObjectMeta, Time};
 use serde::{Deserialize, Deserializer};
 
@@ -125,12 +126,19 @@ struct Condition {
     status: String,
     #[serde(deserialize_with = "or_default")]
     message: String,
+    #[serde(rename = "lastTransitionTime")]
+    since: Option<Time>,
 }
 
 impl WithConditions {
     /// Whether the condition of this type is there and True.
     pub fn is(&self, type_: &str) -> bool {
         self.conditions.iter().any(|condition| condition.type_ == type_ && condition.status == "True")
+    }
+
+    /// Since when the condition of this type has its status, if it is there and says so.
+    pub fn since(&self, type_: &str) -> Option<Timestamp> {
+        self.conditions.iter().find(|condition| condition.type_ == type_)?.since.as_ref().map(|since| since.0)
     }
 
     /// Whether the condition of this type is there, is False, and says this among other things.

@@ -92,6 +92,8 @@ pub struct SpeakerPod {
     pub node: String,
     /// Condition Ready is True.
     pub ready: bool,
+    /// When it was read, it had come to be ready, or not, within [`MEMBER_GRACE`](crate::standing::MEMBER_GRACE).
+    pub lately: bool,
     /// status.hostIP: where the other speakers find it.
     pub address: Option<IpAddr>,
 }
@@ -297,6 +299,8 @@ impl Model {
             ready.entry(&self.node).or_insert(None);
         }
         let nodes = self.nodes.entries();
+        let lately = self.speakers.entries().values().filter(|pod| pod.lately);
+        self.standing.begin(lately.map(|pod| (pod.node.as_str(), pod.address)), now);
         let again_at = self.standing.update(&ready, |node| nodes.get(node).map(|node| node.ready), now);
         let eligible = self.standing.nodes().filter(|name| {
             nodes.get(&***name).is_some_and(|node| {

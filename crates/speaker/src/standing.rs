@@ -33,6 +33,7 @@ pub enum Watched {
 pub struct Standing {
     watched: Watched,
     nodes: BTreeMap<Arc<str>, Speaker>,
+    begun: bool,
 }
 
 /// The speaker of one node.
@@ -47,7 +48,17 @@ struct Speaker {
 impl Standing {
     /// Nobody yet.
     pub fn new(watched: Watched) -> Self {
-        Self { watched, nodes: BTreeMap::new() }
+        Self { watched, nodes: BTreeMap::new(), begun: false }
+    }
+
+    /// What we would know had we been there before: the nodes with a speaker that was ready lately, or has just been made. When
+    /// all speakers start at once none is ready, and each would take itself to be alone. Counts for the first time only, and
+    /// where speakers watch each other.
+    pub fn begin<'a>(&mut self, lately: impl Iterator<Item = (&'a str, Option<IpAddr>)>, now: Instant) {
+        if !std::mem::replace(&mut self.begun, true) && self.watched == Watched::BySpeakers {
+            let speaker = |address| Speaker { until: Some(now + MEMBER_GRACE), address };
+            self.nodes.extend(lately.map(|(node, address)| (node.into(), speaker(address))));
+        }
     }
 
     /// Takes the nodes whose speaker is ready now, with its address; `node_ready` says whether a Node itself is, `None` when there
@@ -142,6 +153,21 @@ mod tests {
             standing.update(&nobody, |_| node, at(start, secs));
             let found: Vec<_> = standing.addresses().map(|(node, address)| (&**node, address)).collect();
             assert_eq!(found, if stays { vec![("a", address)] } else { vec![] }, "{node:?} after {secs} s");
+        }
+    }
+
+    #[test]
+    fn who_starts_last_counts_on_those_that_were_ready_lately_as_the_others_do() {
+        let (start, address) = (Instant::now(), "192.0.2.7".parse().ok());
+        let (nobody, ready) = (BTreeMap::new(), BTreeMap::from([("b", address)]));
+        for (watched, expected) in [(Watched::BySpeakers, vec!["a", "b"]), (Watched::ByApi, vec!["b"])] {
+            let mut standing = Standing::new(watched);
+            standing.begin([("a", address)].into_iter(), start);
+            standing.begin([("c", address)].into_iter(), start); // not the first time
+            standing.update(&ready, |_| Some(true), start);
+            assert_eq!(nodes(&standing), expected);
+            standing.update(&nobody, |_| Some(true), at(start, 1_201));
+            assert!(!nodes(&standing).contains(&"a"), "not for ever");
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use jiff::Timestamp;
 use kube::core::ObjectMeta;
 use kube::runtime::watcher::Config;
 use kube::{Api, Client};
@@ -11,6 +12,7 @@ use tokio::sync::mpsc;
 
 use crate::announced_condition::Stated;
 use crate::model::{Event, Node, Service, ServiceKey, Slice, SliceKey, SpeakerPod};
+use crate::standing::MEMBER_GRACE;
 use crate::views::{Endpoint, NodeView, PodView, ServiceView, SliceView};
 
 /// The label by which an EndpointSlice names its Service. Kubernetes' own.
@@ -98,9 +100,11 @@ fn node(object: NodeView) -> (String, Option<Node>) {
 /// Pods that have a node. One that is being deleted counts as long as it is ready: it still answers.
 fn speaker_pod(object: PodView) -> (String, Option<SpeakerPod>) {
     let ready = object.status.conditions.is("Ready");
+    let since = object.status.conditions.since("Ready");
+    let lately = since.is_none_or(|since| Timestamp::now().duration_since(since).unsigned_abs() < MEMBER_GRACE);
     let address = object.status.host_ip.as_ref().and_then(|ip| ip.parse().ok());
     let uid = object.metadata.uid.unwrap_or_default();
-    let pod = object.spec.node_name.map(|node| SpeakerPod { uid, node, ready, address });
+    let pod = object.spec.node_name.map(|node| SpeakerPod { uid, node, ready, lately, address });
     (object.metadata.name.unwrap_or_default(), pod)
 }
 

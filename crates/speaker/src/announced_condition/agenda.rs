@@ -11,7 +11,7 @@ use crate::model::{Service, ServiceKey};
 
 /// What is touched together is looked at together.
 const SOON: Duration = Duration::from_millis(100);
-/// So long must a thing be amiss before it is said. A rollout, a flapping link or the moment between an edit of a pool and
+/// So long must a thing be amiss before it is said, and another node answer before that is said. A rollout, a flapping link or the moment between an edit of a pool and
 /// the controller's next write are nobody's concern, and a write then would only be in the controller's way.
 pub(crate) const SETTLED: Duration = Duration::from_secs(2);
 /// Of a processor, looking takes no more than one part in this many and one.
@@ -30,10 +30,10 @@ pub(crate) struct Wish {
     pub(crate) condition: Condition,
 }
 
-/// When to look, and what is amiss but not for long enough.
+/// When to look, and what is to be said when it has lasted.
 #[derive(Debug, Default)]
 pub(crate) struct Agenda {
-    amiss: BTreeMap<ServiceKey, (u64, Instant)>,
+    unsettled: BTreeMap<ServiceKey, (u64, Instant)>,
     look_at: Option<Instant>,
     rests_until: Option<Instant>,
 }
@@ -50,8 +50,8 @@ impl Agenda {
         self.look_at
     }
 
-    /// What is to be written, of all that is to be said: nothing where it is said already. What is amiss is said only when it
-    /// has been so for [`SETTLED`].
+    /// What is to be written, of all that is to be said: nothing where it is said already. That all is well for the first time,
+    /// or again, is said at once; everything else when it has been so for [`SETTLED`].
     pub(crate) fn wishes<'a>(
         &mut self,
         statements: impl Iterator<Item = (&'a ServiceKey, &'a Service, Statement)>,
@@ -59,16 +59,17 @@ impl Agenda {
         wall: Timestamp,
     ) -> Vec<Wish> {
         self.look_at = None;
-        let before = std::mem::take(&mut self.amiss);
+        let before = std::mem::take(&mut self.unsettled);
         let mut wishes = Vec::new();
         for (key, service, statement) in statements {
             let digest = statement.digest(service.generation);
             if service.stated.as_ref().is_some_and(|stated| stated.digest == digest) {
                 continue;
             }
-            if !statement.announced {
+            let was_announced = service.stated.as_ref().is_some_and(|stated| stated.announced == Some(true));
+            if !statement.announced || was_announced {
                 let since = before.get(key).filter(|(what, _)| *what == digest).map_or(now, |(_, since)| *since);
-                self.amiss.insert(key.clone(), (digest, since));
+                self.unsettled.insert(key.clone(), (digest, since));
                 let due = since + SETTLED;
                 if now < due {
                     self.look_at = Some(self.look_at.map_or(due, |at| at.min(due)));
@@ -143,14 +144,17 @@ mod tests {
         assert_eq!(look(&mut agenda, &service, says(true, "node n1 answers"), now, 20), None);
         assert_eq!(agenda.look_at(), None, "nothing to come back for");
 
-        let moved = look(&mut agenda, &service, says(true, "node n2 answers"), now, 20).expect("another node");
+        let n2 = || says(true, "node n2 answers");
+        assert_eq!(look(&mut agenda, &service, n2(), now, 20), None, "it may answer for a moment only");
+        let moved = look(&mut agenda, &service, n2(), now + SETTLED, 20).expect("another node");
         assert_eq!((moved.status.as_str(), moved.last_transition_time.0), ("True", at(10)));
         service.stated = Some(Stated::read(&Condition { status: "Unknown".into(), ..moved.clone() }));
         let again = look(&mut agenda, &service, says(true, "node n2 answers"), now, 30).expect("edited by hand");
         assert_eq!(again.last_transition_time.0, at(30));
         service.stated = Some(Stated::read(&moved));
         service.generation = Some(4);
-        let edited = look(&mut agenda, &service, says(true, "node n2 answers"), now, 40).expect("another generation");
+        assert_eq!(look(&mut agenda, &service, n2(), now, 40), None);
+        let edited = look(&mut agenda, &service, n2(), now + SETTLED, 40).expect("another generation");
         assert_eq!((edited.observed_generation, edited.last_transition_time.0), (Some(4), at(10)));
     }
 

@@ -36,7 +36,10 @@ fn node(name: &str, labels: &[&str]) -> (String, Option<Node>) {
 }
 
 fn speaker(node: &str, ready: bool) -> (String, Option<SpeakerPod>) {
-    (format!("speaker-{node}"), Some(SpeakerPod { uid: "p".into(), node: node.into(), ready, address: None }))
+    (
+        format!("speaker-{node}"),
+        Some(SpeakerPod { uid: "p".into(), node: node.into(), ready, lately: false, address: None }),
+    )
 }
 
 fn pool(addresses: &[&str]) -> (String, Option<IPAddressPool>) {

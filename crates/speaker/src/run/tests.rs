@@ -66,7 +66,13 @@ fn members_that_change_while_the_owner_rests_are_told_afterwards() {
     assert_eq!(owner.members.borrow().as_deref(), Some(&Members::new()), "nobody but this node");
 
     owner.rests_until = Instant::now() + Duration::from_secs(3600);
-    let pod = SpeakerPod { uid: "p".into(), node: "n2".into(), ready: true, address: Some([192, 0, 2, 2].into()) };
+    let pod = SpeakerPod {
+        uid: "p".into(),
+        node: "n2".into(),
+        ready: true,
+        lately: false,
+        address: Some([192, 0, 2, 2].into()),
+    };
     owner.model.apply(Event::Node(Applied(("n2".into(), Some(Node::default())))));
     owner.model.apply(Event::Speaker(Applied(("speaker-n2".into(), Some(pod)))));
     let decided = owner.model.decide(Instant::now()).expect("every list is complete");
@@ -104,7 +110,7 @@ fn the_condition_of_a_service_is_wished_for_when_it_is_not_so_and_never_when_it_
         generation: None,
         stated: None,
     };
-    let pod = SpeakerPod { uid: "p".into(), node: "n1".into(), ready: true, address: None };
+    let pod = SpeakerPod { uid: "p".into(), node: "n1".into(), ready: true, lately: false, address: None };
     owner.model.apply(Event::Node(Applied(("n1".into(), Some(Node::default())))));
     owner.model.apply(Event::Service(Applied((key.clone(), Some(service.clone())))));
     owner.model.decide(start);
