@@ -34,7 +34,7 @@ impl HandingOver {
         }
     }
 
-    /// The address is ours again, or nobody's.
+    /// Forgets what is ours again, or nobody's.
     pub(crate) fn retain(&mut self, is_elsewhere: impl Fn(&IpAddr) -> bool) {
         self.going.retain(|ip, _| is_elsewhere(ip));
     }

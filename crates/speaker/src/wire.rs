@@ -137,7 +137,15 @@ impl Wire {
                         self.say_when(ready);
                     }
                     Some(claimed) = self.claims.1.recv() => {
-                        self.contest(claimed, &wanted, Instant::now());
+                        let now = Instant::now();
+                        let mut handed_over = self.contest(claimed, &wanted, now);
+                        // Many come at once when many addresses move.
+                        while let Ok(claimed) = self.claims.1.try_recv() {
+                            handed_over |= self.contest(claimed, &wanted, now);
+                        }
+                        if handed_over {
+                            self.serve_all(&wanted, Moves::Unplanned, now);
+                        }
                     }
                     changed = desired.changed() => match changed {
                         Ok(()) => break,
@@ -200,24 +208,26 @@ impl Wire {
         }
     }
 
-    /// Somebody else says to have an address. A peer with the better right gets it; a stranger is told about, and told off.
-    fn contest(&mut self, claimed: Claimed, desired: &Desired, now: Instant) {
+    /// Somebody else says to have an address. A peer with the better right gets it; a stranger is told about, and told off. Returns
+    /// whether it is the next owner of one that we were still answering for.
+    fn contest(&mut self, claimed: Claimed, desired: &Desired, now: Instant) -> bool {
         let Claimed { ip, mac, interface } = claimed;
         if self.links.has_mac(mac) {
-            return; // two interfaces of ours on one segment
+            return false; // two interfaces of ours on one segment
         }
         if self.handing_over.heard(ip, now) {
-            return self.serve_all(desired, Moves::Unplanned, now);
+            return true;
         }
         if !self.ownership.owned.contains(&ip) {
-            return self.rivals.forget(ip);
+            self.rivals.forget(ip);
+            return false;
         }
         if let Some(liveness) = &mut self.liveness
             && liveness.heard_owner(ip, mac, interface, now)
         {
             self.rivals.forget(ip);
             self.carry_out(desired, now);
-            return;
+            return false;
         }
         let finding = self.rivals.heard(claimed, now);
         if let Some(liveness) = self.liveness.as_mut().filter(|_| finding.ask) {
@@ -235,17 +245,15 @@ impl Wire {
         if finding.defend && !on_trial {
             self.say(interface, &Unasked::Announce(Manner::Repeat, BTreeSet::new()), vec![ip]);
         }
+        false
     }
 
     /// Asks for addresses on trial, where they would be announced; says whether any has passed.
     fn probe(&mut self, now: Instant) -> bool {
         let due = self.probation.tick(now);
-        for ip in due.probe {
-            let places: Vec<u32> =
-                self.placement.iter().filter(|(_, at)| at.addresses.contains(&ip)).map(|(index, _)| *index).collect();
-            for interface in places {
-                self.say(interface, &Unasked::Probe, vec![ip]);
-            }
+        for (interface, placed) in &self.placement {
+            let here: Vec<IpAddr> = due.probe.iter().filter(|ip| placed.addresses.contains(ip)).copied().collect();
+            self.say(*interface, &Unasked::Probe, here);
         }
         due.passed
     }
