@@ -20,7 +20,7 @@ use landfall_runtime::configuration_state::{self, Component, Pod, State};
 use landfall_runtime::events::Recorder;
 use landfall_runtime::lease::{self, Leadership};
 use landfall_runtime::watch::CHANNEL_BOUND;
-use landfall_runtime::{client, metrics, probes, shutdown};
+use landfall_runtime::{client, metrics, probes, shutdown, timer};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
@@ -167,13 +167,7 @@ impl Replica {
             self.recorder.give_way(!writes.is_empty());
             // With all writes under way nothing can be decided, whatever is due.
             let due = if writes.len() < WRITES { model.next_due() } else { None };
-            let due = due.map(tokio::time::Instant::from_std);
-            let wait = async {
-                match due {
-                    Some(due) => tokio::time::sleep_until(due).await,
-                    None => std::future::pending().await,
-                }
-            };
+            let wait = timer::sleep_until(due);
             tokio::select! {
                 () = self.shutdown.requested() => break,
                 Ok(()) = self.leadership.changed() => {}

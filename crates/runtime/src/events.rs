@@ -158,7 +158,7 @@ impl Recorder {
     /// a hundred or two writes a second; an event for each of a thousand Services that get their addresses would
     /// nearly double the time until the last one has its own.
     pub fn give_way(&self, yes: bool) {
-        self.gives_way.send_if_modified(|gives_way| std::mem::replace(gives_way, yes) != yes);
+        crate::publish::if_changed(&self.gives_way, yes);
     }
 
     /// Queues one event. When the queue is full it is dropped and counted.

@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use landfall_runtime::timer;
 use landfall_wire::{ArpFrame, MacAddr, NdpFrame, solicited_node_multicast};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -19,7 +20,6 @@ use crate::groups::Groups;
 use crate::packet_socket::{PacketSocket, Protocol};
 use crate::respond::{Owned, Verdict, respond};
 use crate::rivals::Claimed;
-use crate::wire::sleep_until;
 use crate::wire_metrics::WireMetrics;
 
 /// Longer than any request; what is cut off is refused as truncated.
@@ -207,7 +207,7 @@ impl Server {
                         tokio::time::sleep(ERROR_PAUSE).await;
                     }
                 },
-                () = sleep_until(self.rests_until) => self.rests_until = None,
+                () = timer::sleep_until(self.rests_until) => self.rests_until = None,
                 sent = send_first(&self.socket, &self.queue, &self.owned), if self.may_send() => {
                     if let Some(waiting) = self.queue.pop_front() {
                         self.count(&waiting, sent);

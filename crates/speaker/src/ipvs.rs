@@ -8,8 +8,9 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use landfall_runtime::{publish, timer};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -83,17 +84,8 @@ pub(crate) async fn watch(mut held: Receiver<Option<Held>>, found: Sender<Option
         let now = held.borrow_and_update().clone();
         let after = now.as_ref().and_then(|held| trap(held, read_arp_ignore));
         say(found.borrow().as_ref(), after.as_ref());
-        found.send_if_modified(|before| {
-            let changed = *before != after;
-            *before = after;
-            changed
-        });
-        let again = async {
-            match now {
-                Some(_) => tokio::time::sleep(READ_EVERY).await,
-                None => std::future::pending().await,
-            }
-        };
+        publish::if_changed(&found, after);
+        let again = timer::sleep_until(now.is_some().then(|| Instant::now() + READ_EVERY));
         tokio::select! {
             changed = held.changed() => if changed.is_err() { return },
             () = again => {}

@@ -11,8 +11,8 @@ use kube::runtime::watcher;
 use kube::{Api, Client};
 use landfall_api::speaker_key::SpeakerKey;
 use landfall_runtime::table::Table;
-use landfall_runtime::view;
 use landfall_runtime::watch::{self as cluster, Change};
+use landfall_runtime::{publish, view};
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
@@ -80,11 +80,7 @@ async fn run(
         let problem = match read(secrets.get(&name)) {
             Ok(keyring) => {
                 let keys = keyring.secrets.len();
-                let changed = out.send_if_modified(|in_force| {
-                    let changed = in_force.as_ref() != Some(&keyring);
-                    *in_force = Some(keyring);
-                    changed
-                });
+                let changed = publish::if_changed(&out, Some(keyring));
                 if changed || said.is_some() {
                     info!(secret = name, keys, "the speakers' key is in force");
                 }

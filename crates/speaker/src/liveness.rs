@@ -11,7 +11,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use landfall_membership::{Cause, Down, Keys, Leave, MAX_DATAGRAM, Macs, Member, Membership, Output, Start, View};
-use landfall_runtime::random;
+use landfall_runtime::{random, timer};
 use landfall_wire::MacAddr;
 use tokio::sync::watch;
 
@@ -131,13 +131,7 @@ impl Liveness {
 
     /// Waits for the next piece of news. Cancelling it loses none.
     pub(crate) async fn news(&mut self) -> News {
-        let due = self.membership.as_ref().map(Membership::next_due);
-        let due = async {
-            match due {
-                Some(due) => tokio::time::sleep_until(due.into()).await,
-                None => std::future::pending().await,
-            }
-        };
+        let due = timer::sleep_until(self.membership.as_ref().map(Membership::next_due));
         tokio::select! {
             received = self.socket.receive(&mut self.buffer) => News::Datagram(received),
             answered = self.prober.answer() => News::Answered(answered),
@@ -309,10 +303,10 @@ impl Liveness {
     /// The interfaces have changed.
     pub(crate) fn set_links(&mut self, links: &Links, now: Instant) {
         self.prober.set_attached(links.attached());
-        self.segments = links.segments().map(|(interface, _, names)| (interface, names)).collect();
         let segments: Vec<_> = links.segments().collect();
         let names = segments.iter().flat_map(|(_, mac, names)| names.iter().map(|name| (name.as_str(), mac.octets())));
         self.macs = Macs::new(names);
+        self.segments = segments.into_iter().map(|(interface, _, names)| (interface, names)).collect();
         if let Some(membership) = &mut self.membership {
             membership.set_macs(self.macs.clone(), now);
         }

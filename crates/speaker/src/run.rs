@@ -23,7 +23,7 @@ use landfall_config::Problem;
 use landfall_runtime::configuration_state::{self, Component, Pod, State};
 use landfall_runtime::events::Recorder;
 use landfall_runtime::watch::CHANNEL_BOUND;
-use landfall_runtime::{client, metrics, probes, shutdown};
+use landfall_runtime::{client, metrics, probes, publish, shutdown, timer};
 use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, info};
@@ -141,7 +141,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let mut tick = tokio::time::interval(probes::TICK);
     let mut again_at: Option<Instant> = None;
     loop {
-        let (again, look) = (sleep_until(again_at), sleep_until(owner.agenda.look_at()));
+        let (again, look) = (timer::sleep_until(again_at), timer::sleep_until(owner.agenda.look_at()));
         tokio::select! {
             () = shutdown.requested() => break,
             end = &mut wire_finished => return end.context("the wire thread has ended"),
@@ -193,13 +193,6 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
 
 /// Telling the others takes a datagram to each.
 const LEAVE_LIMIT: Duration = Duration::from_secs(1);
-
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
-    }
-}
 
 /// Starts the status task with its own watch of the `ServiceL2Status` objects. Returns whether it is writing.
 fn start_status(
@@ -255,7 +248,7 @@ impl Owner {
             self.log_problems();
         }
         let draining = if self.model.is_draining() { Stance::Drain } else { Stance::Serve };
-        self.stance.send_if_modified(|stance| std::mem::replace(stance, draining) != draining);
+        publish::if_changed(&self.stance, draining);
         self.unpublished.extend(decided.changed);
         let start = Instant::now();
         let members = self.model.members();
@@ -267,13 +260,7 @@ impl Owner {
         let changed = std::mem::take(&mut self.unpublished);
         if !changed.is_empty() {
             let desired = desired(self.model.verdicts(), |key| self.model.service(key));
-            self.desired.send_if_modified(|sent| {
-                let changed = **sent != desired;
-                if changed {
-                    *sent = Arc::new(desired);
-                }
-                changed
-            });
+            publish::if_changed(&self.desired, Arc::new(desired));
             for service in &changed {
                 self.log_verdict(service);
             }
@@ -302,14 +289,7 @@ impl Owner {
         let announced = self.announced.borrow_and_update().clone();
         let claims = claims(self.model.verdicts(), &announced, |key| self.model.service(key));
         self.log_answers(&announced);
-        self.claims.send_if_modified(|sent| {
-            let new = Claims { pod, services: claims };
-            let changed = sent.as_deref() != Some(&new);
-            if changed {
-                *sent = Some(Arc::new(new));
-            }
-            changed
-        });
+        publish::if_changed(&self.claims, Some(Arc::new(Claims { pod, services: claims })));
     }
 
     /// Sends the conditions of Services that are to be written. As with claims, nothing is said before our own Pod is known to be
@@ -332,8 +312,7 @@ impl Owner {
     }
 
     /// Says in our ConfigurationState whether the configuration could be used, that of kube-proxy included, and in which networks
-    /// this node is. Not
-    /// before our own Pod is known, to whom the object is to belong.
+    /// this node is. Not before our own Pod is known, to whom the object is to belong.
     fn publish_state(&self) {
         let pod = self.settings.pod_name.as_ref().map(|name| (name, self.model.speaker_pod(name)));
         let pod = match pod {
@@ -348,11 +327,7 @@ impl Owner {
             problems: self.model.problems().iter().map(ToString::to_string).chain(trap).collect(),
             networks: Some(networks.join(",")),
         };
-        self.state.send_if_modified(|said| {
-            let changed = said.as_ref() != Some(&state);
-            *said = Some(state);
-            changed
-        });
+        publish::if_changed(&self.state, Some(state));
     }
 
     /// Says which Services this node has begun to answer for, or has ceased to.

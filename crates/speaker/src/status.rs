@@ -12,6 +12,7 @@ use futures::StreamExt;
 use landfall_runtime::events::{Event, Kind, Recorder, Subject};
 use landfall_runtime::table::Table;
 use landfall_runtime::watch::Change;
+use landfall_runtime::{publish, timer};
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, warn};
 
@@ -65,12 +66,7 @@ pub(crate) async fn run(
     let mut retry_at: Option<Instant> = None;
     let mut pause = MIN_PAUSE;
     loop {
-        let retry = async {
-            match retry_at {
-                Some(at) => tokio::time::sleep_until(at.into()).await,
-                None => std::future::pending().await,
-            }
-        };
+        let retry = timer::sleep_until(retry_at);
         tokio::select! {
             changed = inputs.claims.changed() => if changed.is_err() { return },
             changed = inputs.announced.changed() => if changed.is_err() { return },
@@ -97,14 +93,13 @@ pub(crate) async fn run(
             continue;
         }
         let writes = plan(state.objects.entries(), &confirmations, &client.node);
-        let set_busy = |yes| busy.send_if_modified(|busy| std::mem::replace(busy, yes) != yes);
-        set_busy(!writes.is_empty());
+        publish::if_changed(&busy, !writes.is_empty());
         let done: Vec<_> = futures::stream::iter(writes)
             .map(|write| execute(&client, claims.pod.as_ref(), write))
             .buffer_unordered(CONCURRENT_WRITES)
             .collect()
             .await;
-        set_busy(false);
+        publish::if_changed(&busy, false);
         let failed = done.iter().any(Option::is_none);
         for done in done.into_iter().flatten() {
             if let Done::Created(_, object) = &done

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
 use ipnet::IpNet;
+use landfall_runtime::{publish, timer};
 use tokio::sync::{mpsc, watch};
 
 use crate::announce::{Announce, Announcer, Event, Manner};
@@ -161,12 +162,12 @@ impl Wire {
                         look_for_gateway_at = Instant::now();
                         break;
                     }
-                    () = sleep_until(wake_at) => {
+                    () = timer::sleep_until(wake_at) => {
                         let now = Instant::now();
                         self.announce(Event::Tick, now);
-                        let again = self.probe(now) | self.handing_over.tick(now) | self.rivals.next_due().is_some_and(|at| at <= now);
-                        let retry = self.retry_at.into_iter().chain([look_for_gateway_at]).any(|at| at <= now);
-                        if again || retry {
+                        let changed = self.probe(now) | self.handing_over.tick(now);
+                        let looks = [self.rivals.next_due(), self.retry_at, Some(look_for_gateway_at)];
+                        if changed || looks.into_iter().flatten().any(|at| at <= now) {
                             break;
                         }
                     }
@@ -183,7 +184,7 @@ impl Wire {
     fn links_changed(&mut self) {
         let networks = self.links.networks();
         self.networks_seen.extend(networks.iter().copied());
-        self.reports.networks.send_if_modified(|told| std::mem::replace(told, networks.clone()) != networks);
+        publish::if_changed(&self.reports.networks, networks);
         if let Some(liveness) = &mut self.liveness {
             liveness.set_links(&self.links, Instant::now());
         }
@@ -268,8 +269,7 @@ impl Wire {
             let named = named.flatten().map(String::as_str).collect();
             liveness.set_down(self.links.down(&named, &self.networks_seen), now);
         }
-        let held = self.links.held_by_ipvs(desired.addresses.keys());
-        self.reports.held_by_ipvs.send_if_modified(|told| std::mem::replace(told, held.clone()) != held);
+        publish::if_changed(&self.reports.held_by_ipvs, self.links.held_by_ipvs(desired.addresses.keys()));
         self.serve_all(desired, Moves::Planned, now);
         self.carry_out(desired, now);
     }
@@ -431,14 +431,7 @@ impl Wire {
         addresses.extend(here.into_iter().map(|(ip, interfaces)| (ip, Answers::Here(interfaces))));
         let mut conflicts = self.rivals.strangers(now);
         conflicts.retain(|ip, _| self.ownership.owned.contains(ip));
-        let after = Announced { addresses, conflicts };
-        self.reports.announced.send_if_modified(|announced| {
-            let changed = **announced != after;
-            if changed {
-                *announced = Arc::new(after);
-            }
-            changed
-        });
+        publish::if_changed(&self.reports.announced, Arc::new(Announced { addresses, conflicts }));
     }
 
     fn log_ownership(&self, ownership: &Ownership) {
@@ -464,14 +457,6 @@ impl Wire {
                 tracing::info!(interface = placed.name, "no longer answering on an interface");
             }
         }
-    }
-}
-
-/// For ever where there is nothing to wait for.
-pub(crate) async fn sleep_until(wake_at: Option<Instant>) {
-    match wake_at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -11,8 +11,9 @@ use crate::model::{Service, ServiceKey};
 
 /// What is touched together is looked at together.
 const SOON: Duration = Duration::from_millis(100);
-/// So long must a thing be amiss before it is said, and another node answer before that is said. A rollout, a flapping link or the moment between an edit of a pool and
-/// the controller's next write are nobody's concern, and a write then would only be in the controller's way.
+/// So long must a thing be amiss before it is said, and another node answer before that is said. A rollout, a flapping link or
+/// the moment between an edit of a pool and the controller's next write are nobody's concern, and a write then would only be in
+/// the controller's way.
 pub(crate) const SETTLED: Duration = Duration::from_secs(2);
 /// Of a processor, looking takes no more than one part in this many and one.
 const REST: u32 = 9;

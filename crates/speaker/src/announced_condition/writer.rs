@@ -1,7 +1,6 @@
 //! Cluster out: the conditions that are wished for, a few at a time, behind everything that matters more.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::future::pending;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +10,7 @@ use k8s_openapi::api::core::v1::Service;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use landfall_runtime::client::chain;
-use landfall_runtime::view;
+use landfall_runtime::{timer, view};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tracing::{debug, warn};
@@ -77,15 +76,8 @@ pub(crate) async fn run(
                 }
             },
             Ok(()) = gives_way.changed() => {}
-            () = sleep_until(wake_at) => queue.replace(&wishes.borrow(), Instant::now()),
+            () = timer::sleep_until(wake_at) => queue.replace(&wishes.borrow(), Instant::now()),
         }
-    }
-}
-
-async fn sleep_until(wake_at: Option<Instant>) {
-    match wake_at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => pending().await,
     }
 }
 
