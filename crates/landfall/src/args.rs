@@ -164,6 +164,9 @@ struct SpeakerArgs {
     /// Let nodes with the label node.kubernetes.io/exclude-from-external-load-balancers take part
     #[arg(long)]
     ignore_exclude_lb: bool,
+    /// How often neighbours are told again which addresses are here, and owners of others' addresses asked for: 10s to 10m
+    #[arg(long, default_value = "60s", value_name = "DURATION", value_parser = go_duration)]
+    refresh_interval: Duration,
     #[command(flatten)]
     membership: MembershipArgs,
 }
@@ -250,6 +253,7 @@ impl Command {
                 exclude_interfaces: args.exclude_interface,
                 include_interfaces: args.include_interface,
                 ignore_exclude_label: args.ignore_exclude_lb,
+                refresh_interval: args.refresh_interval,
                 membership: args.membership.into_settings()?,
                 // The speaker is on the node's own network: what it says there is for kubelet only.
                 probe_address: (Ipv4Addr::LOCALHOST, args.common.health_probe_port).into(),

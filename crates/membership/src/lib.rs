@@ -58,6 +58,8 @@
 //!                 Output::Yield { .. } | Output::Retry { .. } => elect = true,
 //!                 // After `leave`: the process may end.
 //!                 Output::HandedOver => {}
+//!                 // Of `tell_owner`: an owner that is not heard announces the address anew.
+//!                 Output::Checked { .. } => {}
 //!             }
 //!             if std::mem::take(&mut elect) {
 //!                 // `ranking` is the election's. Who owns the address announces it, in this turn of the loop.
@@ -103,7 +105,7 @@ pub use down::{Down, MAX_DOWN};
 pub use macs::{MAX_MACS, Macs};
 pub use member::{Member, MemberId};
 pub use membership::{Answers, MemberState, Membership, Start};
-pub use message::{Message, MessageError};
+pub use message::{Finding, Message, MessageError, WireCheck};
 pub use seal::{KeyError, Keys, MAX_DATAGRAM, Refusal};
 pub use settings::{LONGEST_HOLD_DOWN, Settings, SettingsError};
 pub use view::{Cause, Leave, Output, View};

@@ -32,6 +32,7 @@ const CLAIM: u8 = 4;
 const DOWN: u8 = 5;
 const REFUTES: u8 = 6;
 const MACS: u8 = 7;
+const WIRE_CHECK: u8 = 8;
 
 /// What a member says about itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +105,26 @@ pub struct Claim {
     pub released: bool,
 }
 
+/// What the sender found when it asked on the wire for an address that the receiver owns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WireCheck {
+    /// The address.
+    pub address: IpAddr,
+    /// Who answered.
+    pub finding: Finding,
+}
+
+/// Who answers on the wire for an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Finding {
+    /// Its owner.
+    Heard,
+    /// Nobody.
+    Silent,
+    /// Somebody else, whether or not the owner does too.
+    AnotherAnswers,
+}
+
 /// One datagram's content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
@@ -123,6 +144,8 @@ pub struct Message {
     pub opinions: Vec<Opinion>,
     /// At most one: conflicts are rare.
     pub claim: Option<Claim>,
+    /// At most one: said when something is amiss, and when it is so no more.
+    pub check: Option<WireCheck>,
 }
 
 /// Why sealed octets are no message: a fault of the sender's program, since the seal was right.
@@ -181,8 +204,17 @@ impl Message {
             leader: status.id(),
         };
         let (down, macs) = (Down::default(), Macs::default());
-        let mut message =
-            Message { status, down, macs, ask: false, refutes: false, ack: None, opinions: Vec::new(), claim: None };
+        let mut message = Message {
+            status,
+            down,
+            macs,
+            ask: false,
+            refutes: false,
+            ack: None,
+            opinions: Vec::new(),
+            claim: None,
+            check: None,
+        };
         while !rest.is_empty() {
             let mut head = Reader::take(&mut rest, 2, "an item's head")?;
             let (kind, length) = (head.u8(), head.u8());
@@ -215,8 +247,18 @@ impl Message {
             }
             CLAIM => {
                 let mut value = Reader::take(&mut value.0, 25, "a claim")?;
-                let address = IpAddr::V6(Ipv6Addr::from(value.octets::<16>())).to_canonical();
-                self.claim = Some(Claim { address, term: value.u64(), released: value.u8() != 0 });
+                self.claim = Some(Claim { address: value.address(), term: value.u64(), released: value.u8() != 0 });
+            }
+            WIRE_CHECK => {
+                let mut value = Reader::take(&mut value.0, 17, "a check of the wire")?;
+                let (address, finding) = (value.address(), value.u8());
+                let finding = match finding {
+                    0 => Finding::Heard,
+                    1 => Finding::Silent,
+                    2 => Finding::AnotherAnswers,
+                    have => return Err(MessageError::Value { field: "the finding", have: have.into() }),
+                };
+                self.check = Some(WireCheck { address, finding });
             }
             DOWN => {
                 let hash = |octets: &[u8; 4]| u32::from_be_bytes(*octets);
@@ -246,7 +288,7 @@ impl Message {
             Phase::Restarting => (4, Duration::ZERO),
         };
         let items = 4 * self.down.hashes().len() + 10 * self.macs.hashes().len() + 23 * self.opinions.len();
-        let mut out = Vec::with_capacity(STATUS + items + 45);
+        let mut out = Vec::with_capacity(STATUS + items + 64);
         out.extend(incarnation.to_be_bytes());
         out.push(phase);
         out.extend(millis(left));
@@ -291,16 +333,29 @@ impl Message {
             out.extend(millis(opinion.hold));
         }
         if let Some(Claim { address, term, released }) = self.claim {
-            let address = match address {
-                IpAddr::V4(v4) => v4.to_ipv6_mapped(),
-                IpAddr::V6(v6) => v6,
-            };
             out.extend([CLAIM, 25]);
-            out.extend(address.octets());
+            out.extend(mapped(address));
             out.extend(term.to_be_bytes());
             out.push(released.into());
         }
+        if let Some(WireCheck { address, finding }) = self.check {
+            out.extend([WIRE_CHECK, 17]);
+            out.extend(mapped(address));
+            out.push(match finding {
+                Finding::Heard => 0,
+                Finding::Silent => 1,
+                Finding::AnotherAnswers => 2,
+            });
+        }
         out
+    }
+}
+
+/// An address of either family (RFC 4291 section 2.5.5.2).
+fn mapped(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
     }
 }
 
@@ -341,6 +396,10 @@ impl<'a> Reader<'a> {
 
     fn id(&mut self) -> MemberId {
         MemberId(self.octets())
+    }
+
+    fn address(&mut self) -> IpAddr {
+        IpAddr::V6(Ipv6Addr::from(self.octets::<16>())).to_canonical()
     }
 
     fn millis(&mut self) -> Duration {

@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::message::WireCheck;
+
 /// What a member is taken to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum View {
@@ -153,6 +155,13 @@ pub enum Output {
     Retry {
         /// The address.
         address: IpAddr,
+    },
+    /// Another member has asked on the wire for an address that it takes to be ours.
+    Checked {
+        /// Who.
+        by: Arc<str>,
+        /// What it found.
+        check: WireCheck,
     },
     /// Others have taken what was ours (or have had their time for it): we may stop to answer and end.
     HandedOver,

@@ -6,18 +6,14 @@
 //! about each minute, because switches (300 s) and routers forget.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
+
+use crate::refresh::Refresh;
 
 /// Time from the start to each announcement of the opening burst.
 const BURST: [Duration; 4] =
     [Duration::ZERO, Duration::from_millis(100), Duration::from_millis(1100), Duration::from_secs(3)];
-/// Shortest time between two announcements after the burst.
-const REFRESH_MIN: Duration = Duration::from_secs(55);
-/// How many seconds are added to it at most: 60 s on average, and in whole seconds, so that what was announced together
-/// mostly stays together and an idle node wakes rarely.
-const REFRESH_JITTER_SECS: u64 = 10;
 
 /// What happens to addresses on one interface, by the interface's index.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,12 +63,18 @@ struct Progress {
 /// The schedules of all addresses on all interfaces.
 #[derive(Debug, Default)]
 pub(crate) struct Announcer {
+    refresh: Refresh,
     places: BTreeMap<Place, Progress>,
     /// The same places by when they are due.
     queue: BTreeSet<(Instant, Place)>,
 }
 
 impl Announcer {
+    /// Nothing yet.
+    pub(crate) fn new(refresh: Refresh) -> Self {
+        Self { refresh, ..Self::default() }
+    }
+
     /// Takes an event and says what to send now. Called late, it sends what is overdue once.
     pub(crate) fn handle(&mut self, event: Event, now: Instant) -> Vec<Announce> {
         match event {
@@ -106,7 +108,7 @@ impl Announcer {
             let Some(mut progress) = self.places.get(&place).copied() else { continue };
             let manner = manner(progress);
             progress.sent += 1;
-            progress.due = next(place, progress, now);
+            progress.due = self.next(place, progress, now);
             self.schedule(place, progress);
             batches.entry((place.0, manner)).or_default().push(place.1);
         }
@@ -117,6 +119,12 @@ impl Announcer {
                 Announce { interface, manner, addresses }
             })
             .collect()
+    }
+
+    /// When the next announcement is due. What a late call has missed is not made up for.
+    fn next(&self, place: Place, progress: Progress, now: Instant) -> Instant {
+        let in_burst = BURST.iter().map(|after_start| progress.started + *after_start).find(|due| *due > now);
+        in_burst.unwrap_or_else(|| now + self.refresh.pause((place, progress.sent)))
     }
 
     fn schedule(&mut self, place: Place, progress: Progress) {
@@ -140,19 +148,6 @@ fn manner(progress: Progress) -> Manner {
         _ if progress.due <= progress.started + last => Manner::Repeat,
         _ => Manner::Refresh,
     }
-}
-
-/// When the next announcement is due. What a late call has missed is not made up for.
-fn next(place: Place, progress: Progress, now: Instant) -> Instant {
-    let in_burst = BURST.iter().map(|after_start| progress.started + *after_start).find(|due| *due > now);
-    in_burst.unwrap_or_else(|| now + REFRESH_MIN + Duration::from_secs(jitter(place, progress.sent)))
-}
-
-/// Differs between addresses and from one refresh to the next; a hash rather than chance, so that a test can repeat it.
-fn jitter(place: Place, sent: u32) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (place, sent).hash(&mut hasher);
-    hasher.finish() % (REFRESH_JITTER_SECS + 1)
 }
 
 #[cfg(test)]

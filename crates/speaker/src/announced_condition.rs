@@ -24,6 +24,9 @@ pub(crate) mod writer;
 /// The reason for an address that a stranger answers for, too; of the condition and of the event.
 pub(crate) const ADDRESS_CONFLICT: &str = "AddressConflict";
 
+/// The reason for an address that another node asks for on the wire in vain; of the condition and of the event.
+pub(crate) const NOT_HEARD: &str = "NotHeardByPeer";
+
 /// What is to be said of a Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Statement {
@@ -123,6 +126,9 @@ fn of_owner(node: &str, ips: &[IpAddr], wanted: &Interfaces, announced: &Announc
         if interfaces.is_empty() {
             return amiss("NoInterface", no_interface(node, *ip, wanted));
         }
+        if let Some(by) = announced.unheard.get(ip) {
+            return amiss(NOT_HEARD, not_heard(node, *ip, interfaces, by));
+        }
     }
     let told: Vec<String> =
         answers.chunk_by(|one, other| one.1 == other.1).map(|group| who_answers(node, group)).collect();
@@ -163,6 +169,16 @@ pub(crate) fn conflict(node: &str, ip: IpAddr, mac: MacAddr, announced: &Announc
     } else {
         format!("node {node:?} does not announce the new address {ip}, because {machine} has it already: {way_out}")
     }
+}
+
+/// That another node does not hear our answers.
+pub(crate) fn not_heard(node: &str, ip: IpAddr, interfaces: &BTreeSet<String>, by: &str) -> String {
+    format!(
+        "node {node} answers for {ip} on {}, and node {by}, which asks for it there as a client would, hears no answer: see \
+         whether the switch ports of both nodes are in the network of {ip} (VLAN), and whether something there drops ARP or \
+         multicast",
+        listed(interfaces)
+    )
 }
 
 fn listed(names: &BTreeSet<String>) -> String {

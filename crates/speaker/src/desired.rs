@@ -44,6 +44,8 @@ pub struct Announced {
     pub addresses: BTreeMap<IpAddr, Answers>,
     /// Of those that are answered here: a machine that is no node of ours was heard to answer for them, from this MAC address.
     pub conflicts: BTreeMap<IpAddr, MacAddr>,
+    /// Of those that are answered here: this node has asked for them on the wire again and again, and heard no answer from here.
+    pub unheard: BTreeMap<IpAddr, Arc<str>>,
 }
 
 /// Who answers for an address.

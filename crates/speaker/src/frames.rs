@@ -3,7 +3,7 @@
 //! A [`Lane`] is one protocol on one interface: a packet socket and the task that serves it. The task may be aborted at any
 //! time; it holds nothing but frames that wait to be sent.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::announce::Manner;
 use crate::askers::Askers;
 use crate::groups::Groups;
 use crate::packet_socket::{PacketSocket, Protocol};
-use crate::respond::{Owned, Verdict, respond};
+use crate::respond::{Owned, Reason, Verdict, respond};
 use crate::rivals::Claimed;
 use crate::wire_metrics::WireMetrics;
 
@@ -33,6 +33,8 @@ const WAITING_FRAMES: usize = 65_536;
 /// and a neighbour's socket holds less than three hundred by default.
 const AT_ONCE: u32 = 64;
 const REST: Duration = Duration::from_millis(1);
+/// For so long after a check an answer belongs to it.
+const CHECKED_FOR: Duration = Duration::from_secs(1);
 /// Pause after an error of the socket, so that one which stays does not keep the processor busy.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
@@ -43,6 +45,8 @@ pub(crate) enum Unasked {
     Announce(Manner, BTreeSet<IpAddr>),
     /// Has anybody got one of them?
     Probe,
+    /// Who answers for them, which are another's? What is heard of it goes where claims go.
+    Check,
 }
 
 /// The same for each of these.
@@ -86,6 +90,7 @@ impl Lane {
             sent: 0,
             rests_until: None,
             askers: Askers::default(),
+            checked: BTreeMap::new(),
             metrics: metrics.clone(),
         };
         let task = tokio::spawn(server.serve());
@@ -146,12 +151,14 @@ enum Waiting {
     /// The unsolicited advertisement, for one neighbour alone.
     AdvertisementTo(Ipv6Addr, Ipv6Addr, MacAddr),
     Probe(IpAddr),
+    /// The same frame, for an address that is another's.
+    Check(IpAddr),
 }
 
 impl Waiting {
     fn ip(&self) -> IpAddr {
         match self {
-            Self::Answer { ip, .. } | Self::Probe(ip) => *ip,
+            Self::Answer { ip, .. } | Self::Probe(ip) | Self::Check(ip) => *ip,
             Self::GratuitousRequest(ip) | Self::GratuitousReply(ip) | Self::RequestFrom(ip, ..) => IpAddr::V4(*ip),
             Self::UnsolicitedAdvertisement(ip) | Self::AdvertisementTo(ip, ..) => IpAddr::V6(*ip),
         }
@@ -171,8 +178,8 @@ impl Waiting {
                 let to_all = NdpFrame::unsolicited_advertisement(*ip, mac);
                 NdpFrame { destination: *neighbour, destination_mac: *at, ..to_all }.to_octets()
             }
-            Self::Probe(IpAddr::V4(ip)) => ArpFrame::probe(*ip, mac).to_octets().to_vec(),
-            Self::Probe(IpAddr::V6(ip)) => NdpFrame::probe(*ip, mac).to_octets(),
+            Self::Probe(IpAddr::V4(ip)) | Self::Check(IpAddr::V4(ip)) => ArpFrame::probe(*ip, mac).to_octets().to_vec(),
+            Self::Probe(IpAddr::V6(ip)) | Self::Check(IpAddr::V6(ip)) => NdpFrame::probe(*ip, mac).to_octets(),
         }
     }
 }
@@ -190,6 +197,8 @@ struct Server {
     sent: u32,
     rests_until: Option<Instant>,
     askers: Askers,
+    /// When others' addresses were asked for, lately.
+    checked: BTreeMap<IpAddr, Instant>,
     metrics: WireMetrics,
 }
 
@@ -219,6 +228,9 @@ impl Server {
                 }
                 batch = self.batches.recv(), if self.queue.is_empty() => match batch {
                     Some((what, addresses)) => {
+                        if what == Unasked::Check {
+                            self.expect_answers(&addresses, Instant::now());
+                        }
                         let askers: Vec<_> = self.askers.lately(Instant::now()).collect();
                         self.queue.extend(unasked(&addresses, &what, &askers));
                     }
@@ -226,6 +238,11 @@ impl Server {
                 },
             }
         }
+    }
+
+    fn expect_answers(&mut self, addresses: &[IpAddr], now: Instant) {
+        self.checked.retain(|_, at| now < *at + CHECKED_FOR);
+        self.checked.extend(addresses.iter().map(|ip| (*ip, now)));
     }
 
     fn may_send(&self) -> bool {
@@ -247,6 +264,12 @@ impl Server {
             Verdict::Claimed { ip, mac } => {
                 let _ = self.claims.try_send(Claimed { ip, mac, interface: self.interface });
                 self.metrics.ignored(protocol, "claim");
+            }
+            Verdict::Elsewhere { ip, mac } => {
+                if self.checked.get(&ip).is_some_and(|at| at.elapsed() < CHECKED_FOR) {
+                    let _ = self.claims.try_send(Claimed { ip, mac, interface: self.interface });
+                }
+                self.metrics.ignored(protocol, Reason::NotARequest.name());
             }
             Verdict::Ignored(reason) => self.metrics.ignored(protocol, reason.name()),
             Verdict::Malformed(error) => {
@@ -279,7 +302,10 @@ impl Server {
                 tracing::debug!(protocol = self.protocol.name(), %ip, "answered");
                 self.metrics.response_sent(ip);
             }
-            (Ok(Sent::Yes), Waiting::Probe(_) | Waiting::RequestFrom(..) | Waiting::AdvertisementTo(..)) => {}
+            (
+                Ok(Sent::Yes),
+                Waiting::Probe(_) | Waiting::Check(_) | Waiting::RequestFrom(..) | Waiting::AdvertisementTo(..),
+            ) => {}
             (Ok(Sent::Yes), _) => self.metrics.gratuitous_sent(ip),
             (Ok(Sent::NotOurs), _) => {}
             (Err(error), _) => {
@@ -308,6 +334,7 @@ async fn send_first(
     let is_ours = match waiting {
         Waiting::Answer { ip, .. } => owned.answers_with(*ip).is_some(),
         Waiting::Probe(ip) => owned.concerns(*ip),
+        Waiting::Check(ip) => owned.answers_with(*ip).is_none(),
         announcement => owned.addresses.contains(&announcement.ip()),
     };
     if !is_ours {
@@ -321,7 +348,11 @@ async fn send_first(
 /// gratuitous frames, and some switches hold back broadcasts.
 fn unasked(addresses: &[IpAddr], what: &Unasked, askers: &[(IpAddr, MacAddr)]) -> Vec<Waiting> {
     let probes = || addresses.iter().map(|ip| Waiting::Probe(*ip));
-    let Unasked::Announce(manner, neighbours) = what else { return probes().collect() };
+    let (manner, neighbours) = match what {
+        Unasked::Announce(manner, neighbours) => (manner, neighbours),
+        Unasked::Probe => return probes().collect(),
+        Unasked::Check => return addresses.iter().map(|ip| Waiting::Check(*ip)).collect(),
+    };
     let mut frames: Vec<Waiting> = addresses.iter().flat_map(|ip| announcement(*ip)).collect();
     if *manner == Manner::Opening {
         let unknown = neighbours.iter().filter(|ip| !askers.iter().any(|(asker, _)| asker == *ip));

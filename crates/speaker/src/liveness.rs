@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
-use landfall_membership::{Cause, Down, Keys, Leave, MAX_DATAGRAM, Macs, Member, Membership, Output, Start, View};
+use landfall_membership::{
+    Cause, Down, Keys, Leave, MAX_DATAGRAM, Macs, Member, Membership, Output, Start, View, WireCheck,
+};
 use landfall_runtime::{random, timer};
 use landfall_wire::MacAddr;
 use tokio::sync::watch;
@@ -64,10 +66,12 @@ pub(crate) enum News {
 }
 
 /// What is left to do for the wire thread.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
     /// Find out anew who owns what, then ask again: what follows is only to be done after that.
     Elect,
+    /// Others have looked after our addresses, and found this.
+    Checked(Vec<(Arc<str>, WireCheck)>),
     /// We may end.
     HandedOver,
     /// Nothing until there is news.
@@ -96,6 +100,8 @@ pub(crate) struct Liveness {
     buffer: Box<[u8]>,
     elect: bool,
     handed_over: bool,
+    /// What others have found out about our addresses.
+    checks: Vec<(Arc<str>, WireCheck)>,
     /// What was taken from the machine and waits for an election.
     postponed: Option<Output>,
 }
@@ -125,6 +131,7 @@ impl Liveness {
             buffer: vec![0; MAX_DATAGRAM + 1].into(),
             elect: false,
             handed_over: false,
+            checks: Vec::new(),
             postponed: None,
         })
     }
@@ -237,6 +244,7 @@ impl Liveness {
                     self.elect |= !(suspects(from) && suspects(to));
                 }
                 Output::LinksChanged { .. } | Output::Retry { .. } => self.elect = true,
+                Output::Checked { by, check } => self.checks.push((by, check)),
                 Output::Yield { address, to } => {
                     tracing::info!(%address, %to, "another speaker has the better right to an address");
                     self.elect = true;
@@ -245,6 +253,9 @@ impl Liveness {
         }
         if std::mem::take(&mut self.elect) {
             return Next::Elect;
+        }
+        if !self.checks.is_empty() {
+            return Next::Checked(std::mem::take(&mut self.checks));
         }
         if self.handed_over && self.stance == Stance::Restart { Next::HandedOver } else { Next::Wait }
     }
@@ -282,6 +293,13 @@ impl Liveness {
         let Some(node) = membership.node_at(mac.octets()).or_else(heard).map(Arc::clone) else { return false };
         membership.heard_owner(ip, &node, now);
         true
+    }
+
+    /// We asked on the wire for an address that is this node's: tells it who answered.
+    pub(crate) fn tell_owner(&mut self, owner: &str, check: WireCheck, now: Instant) {
+        if let Some(membership) = &mut self.membership {
+            membership.tell_owner(owner, check, now);
+        }
     }
 
     /// Asks the kernels of all members, to learn their MAC addresses.

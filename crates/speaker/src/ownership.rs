@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ipnet::IpNet;
-use landfall_membership::Membership;
+use landfall_membership::{Membership, View};
 
 use crate::desired::{Desired, Interfaces, Wanted};
 
@@ -24,6 +24,8 @@ pub(crate) struct Ownership {
     pub(crate) owned: BTreeSet<IpAddr>,
     /// We do, in the name of this node.
     pub(crate) covered: BTreeMap<IpAddr, Arc<str>>,
+    /// We would take it over from this node, which is alive: we see to it that it answers.
+    pub(crate) looked_after: BTreeMap<IpAddr, Arc<str>>,
     /// We are not the owner: who is, if anybody.
     pub(crate) elsewhere: BTreeMap<IpAddr, Option<Arc<str>>>,
 }
@@ -54,10 +56,10 @@ pub(crate) fn decide(
         membership.disown(*ip);
     }
     // Most addresses have a ranking in common with many others, and what follows from it is the same for all of them.
-    let mut known: BTreeMap<Situation<'_>, (Option<Arc<str>>, bool)> = BTreeMap::new();
+    let mut known: BTreeMap<Situation<'_>, (Option<Arc<str>>, Part)> = BTreeMap::new();
     for (ip, wanted) in &desired.addresses {
         let situation = Situation::of(*ip, wanted, networks);
-        let (owner, we_cover) =
+        let (owner, part) =
             known.entry(situation).or_insert_with_key(|situation| situation.answers(us, membership)).clone();
         let is_ours = owner.as_deref() == Some(us) || hands_over && before.owned.contains(ip);
         if is_ours && membership.own(*ip, now).is_some() {
@@ -67,12 +69,26 @@ pub(crate) fn decide(
         if !is_ours {
             membership.disown(*ip);
         }
-        if let Some(owner) = owner.clone().filter(|_| we_cover) {
-            after.covered.insert(*ip, owner);
+        if let Some(owner) = owner.clone() {
+            match part {
+                Part::Cover => drop(after.covered.insert(*ip, owner)),
+                Part::LookAfter => drop(after.looked_after.insert(*ip, owner)),
+                Part::None => {}
+            }
         }
         after.elsewhere.insert(*ip, owner.filter(|_| !is_ours));
     }
     after
+}
+
+/// What we have to do with another's address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    /// Answer in its name.
+    Cover,
+    /// See to it that it answers.
+    LookAfter,
+    None,
 }
 
 /// Everything that the owner of an address depends on besides the members.
@@ -90,8 +106,8 @@ impl<'a> Situation<'a> {
         Self { ranking: &wanted.ranking, interfaces: &wanted.interfaces, around }
     }
 
-    /// The owner, and whether we cover it.
-    fn answers(&self, us: &str, membership: &Membership) -> (Option<Arc<str>>, bool) {
+    /// The owner, and our part.
+    fn answers(&self, us: &str, membership: &Membership) -> (Option<Arc<str>>, Part) {
         let nodes = || self.ranking.iter().map(|node| &**node);
         let mut answers = membership.answers(nodes(), |node| self.can_serve(membership, node));
         if answers.owner.is_none() {
@@ -99,7 +115,15 @@ impl<'a> Situation<'a> {
             answers = membership.answers(nodes(), |_| true);
         }
         let owner = answers.owner.and_then(|owner| self.ranking.iter().find(|node| ***node == *owner)).cloned();
-        (owner, answers.cover == Some(us))
+        let is_alive = |owner: &str| membership.view(owner) == Some(View::Alive);
+        let part = if answers.cover == Some(us) {
+            Part::Cover
+        } else if answers.next == Some(us) && answers.owner.is_some_and(is_alive) {
+            Part::LookAfter
+        } else {
+            Part::None
+        };
+        (owner, part)
     }
 
     /// By what the node says of itself: its interface for the address is not down. Where advertisements name interfaces, one

@@ -66,6 +66,13 @@ pub(crate) enum Verdict {
         /// Where they say it is.
         mac: MacAddr,
     },
+    /// Somebody says that `ip`, which is not ours, is at `mac`.
+    Elsewhere {
+        /// The address.
+        ip: IpAddr,
+        /// Where they say it is.
+        mac: MacAddr,
+    },
     /// A good frame that asks nothing of us.
     Ignored(Reason),
     /// Not a frame that a neighbour of good will sends.
@@ -77,7 +84,7 @@ pub(crate) enum Verdict {
 pub(crate) enum Reason {
     /// It asks for an address which is not ours. On an ordinary segment nearly all do.
     NotOwned,
-    /// It is no question: an ARP reply or a neighbour advertisement.
+    /// It is no question: an ARP reply or a neighbour advertisement, of no station.
     NotARequest,
     /// Its sender announces the address that it seems to ask for (gratuitous ARP).
     Announcement,
@@ -118,11 +125,15 @@ fn to_arp(frame: &ArpFrame, owned: &Owned) -> Verdict {
     let arp = &frame.arp;
     let (sender, ip) = (IpAddr::V4(arp.sender.1), IpAddr::V4(arp.target.1));
     // Whoever sends from an address says to have it: an announcement, an answer, or a question in its name.
-    if owned.concerns(sender) && arp.sender.0 != owned.mac && is_station(arp.sender.0) {
+    let claims = arp.sender.0 != owned.mac && is_station(arp.sender.0);
+    if claims && owned.concerns(sender) {
         return Verdict::Claimed { ip: sender, mac: arp.sender.0 };
     }
     if arp.operation != Operation::Request {
-        return Verdict::Ignored(Reason::NotARequest);
+        return match claims {
+            true => Verdict::Elsewhere { ip: sender, mac: arp.sender.0 },
+            false => Verdict::Ignored(Reason::NotARequest),
+        };
     }
     let Some(mac) = owned.answers_with(ip) else { return Verdict::Ignored(Reason::NotOwned) };
     let refusal = if frame.source == owned.mac || arp.sender.0 == owned.mac {
@@ -154,8 +165,9 @@ fn to_ndp(frame: &NdpFrame, owned: &Owned) -> Verdict {
         NdpMessage::Advertisement(advertisement) => {
             let (ip, mac) = (IpAddr::V6(advertisement.target), advertisement.target_link_layer);
             let mac = mac.filter(|mac| *mac != owned.mac && is_station(*mac));
-            return match mac.filter(|_| owned.concerns(ip)) {
-                Some(mac) => Verdict::Claimed { ip, mac },
+            return match mac {
+                Some(mac) if owned.concerns(ip) => Verdict::Claimed { ip, mac },
+                Some(mac) => Verdict::Elsewhere { ip, mac },
                 None => Verdict::Ignored(Reason::NotARequest),
             };
         }

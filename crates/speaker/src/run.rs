@@ -40,6 +40,7 @@ use crate::links::InterfaceFilter;
 use crate::liveness::{LivenessInputs, Members, Stance};
 use crate::membership_settings::MembershipSettings;
 use crate::model::{Decided, Model, ServiceKey};
+use crate::refresh::Refresh;
 use crate::standing::Watched;
 use crate::status::{self, Answered, Inputs, ObjectClient};
 use crate::wire_metrics::WireMetrics;
@@ -64,6 +65,8 @@ pub struct Settings {
     pub include_interfaces: Vec<String>,
     /// Nodes that are labelled to be left out by load balancers take part all the same.
     pub ignore_exclude_label: bool,
+    /// How often neighbours are told again what is answered here.
+    pub refresh_interval: Duration,
     /// How the speakers watch each other.
     pub membership: MembershipSettings,
 }
@@ -75,6 +78,7 @@ pub struct Settings {
 /// must not look alive.
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
     settings.membership.check()?;
+    let refresh = Refresh::every(settings.refresh_interval)?;
     let mut shutdown = shutdown::install()?;
     let interfaces = InterfaceFilter::new(&settings.include_interfaces, &settings.exclude_interfaces)?;
     let health = probes::Health::default();
@@ -101,7 +105,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         }
     };
     let watched = if liveness.is_some() { Watched::BySpeakers } else { Watched::ByApi };
-    let wire_settings = WireSettings { node: settings.node_name.as_str().into(), interfaces, liveness };
+    let wire_settings = WireSettings { node: settings.node_name.as_str().into(), interfaces, liveness, refresh };
     let wire = wire_thread::spawn(wire_settings, desired_in, announced_out, wire_metrics)?;
     let (trap_out, trap) = watch::channel(None);
     registry.register_collector(Box::new(IpvsMetric(trap.clone())));

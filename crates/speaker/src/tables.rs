@@ -52,6 +52,15 @@ pub(crate) fn cover(
     }
 }
 
+/// Adds lanes that answer for nothing yet, to ask on them for what others own.
+pub(crate) fn look_after(tables: &mut BTreeMap<LaneKey, Owned>, placement: &Placement) {
+    for (interface, placed) in placement {
+        for ip in &placed.addresses {
+            table(tables, (*interface, protocol_of(*ip)), placed.mac);
+        }
+    }
+}
+
 /// That of one lane, which has this MAC address.
 pub(crate) fn table(tables: &mut BTreeMap<LaneKey, Owned>, key: LaneKey, mac: MacAddr) -> &mut Owned {
     tables.entry(key).or_insert_with(|| Owned::nothing(mac))

@@ -1,12 +1,14 @@
 //! What the wire thread holds, and its loop: interfaces, sockets, the schedule of announcements, membership.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
 use ipnet::IpNet;
+use landfall_membership::WireCheck;
 use landfall_runtime::{publish, timer};
 use tokio::sync::{mpsc, watch};
 
@@ -14,6 +16,7 @@ use crate::announce::{Announce, Announcer, Event, Manner};
 use crate::desired::{Announced, Answers, Desired, Interfaces};
 use crate::frames::{Lane, Unasked};
 use crate::handing_over::HandingOver;
+use crate::inspection::Inspection;
 use crate::ipvs::Held;
 use crate::links::{Links, Placed, Placement};
 use crate::liveness::{Liveness, News, Next};
@@ -23,7 +26,8 @@ use crate::packet_socket::Protocol;
 use crate::probation::{Probation, TRY_AGAIN};
 use crate::respond::Owned;
 use crate::rivals::{ASKED_FOR, Claimed, Rivals};
-use crate::tables::{LaneKey, cover, lane_tables, protocol_of, table};
+use crate::tables::{LaneKey, cover, lane_tables, look_after, protocol_of, table};
+use crate::unheard::{Remedy, Unheard};
 use crate::wire_metrics::WireMetrics;
 use crate::wire_thread::WireSettings;
 
@@ -65,6 +69,10 @@ pub(crate) struct Wire {
     rivals: Rivals,
     probation: Probation,
     handing_over: HandingOver,
+    /// Whether others answer for what is theirs, and where we ask for it; and whether others hear us.
+    inspection: Inspection,
+    looked_after: Placement,
+    unheard: Unheard,
     /// The gateway, and the interface towards it.
     gateway: Option<(u32, Ipv4Addr)>,
     lanes: BTreeMap<LaneKey, Lane>,
@@ -80,7 +88,7 @@ pub(crate) struct Wire {
 }
 
 impl Wire {
-    pub(crate) fn open(settings: WireSettings, reports: Reports, metrics: WireMetrics) -> anyhow::Result<Self> {
+    pub(crate) fn new(settings: WireSettings, reports: Reports, metrics: WireMetrics) -> anyhow::Result<Self> {
         let open = |inputs| Liveness::open(Arc::clone(&settings.node), inputs);
         Ok(Self {
             liveness: settings.liveness.clone().map(open).transpose()?,
@@ -92,11 +100,14 @@ impl Wire {
             rivals: Rivals::default(),
             probation: Probation::default(),
             handing_over: HandingOver::default(),
+            inspection: Inspection::new(settings.refresh, Instant::now()),
+            looked_after: Placement::new(),
+            unheard: Unheard::default(),
             gateway: None,
             lanes: BTreeMap::new(),
             tables: BTreeMap::new(),
             placement: Placement::new(),
-            announcer: Announcer::default(),
+            announcer: Announcer::new(settings.refresh),
             reports,
             metrics,
             retry_at: None,
@@ -127,6 +138,8 @@ impl Wire {
                     self.probation.next_due(),
                     self.handing_over.next_due(),
                     self.rivals.next_due(),
+                    self.inspection.next_due(),
+                    self.unheard.next_due(),
                     self.retry_at,
                 ];
                 let wake_at = timers.into_iter().flatten().chain([look_for_gateway_at]).min();
@@ -165,8 +178,13 @@ impl Wire {
                     () = timer::sleep_until(wake_at) => {
                         let now = Instant::now();
                         self.announce(Event::Tick, now);
+                        self.look_after(now);
                         let changed = self.probe(now) | self.handing_over.tick(now);
-                        let looks = [self.rivals.next_due(), self.retry_at, Some(look_for_gateway_at)];
+                        let words = [self.rivals.next_due(), self.unheard.next_due()];
+                        if words.into_iter().flatten().any(|at| at <= now) {
+                            self.report(now);
+                        }
+                        let looks = [self.retry_at, Some(look_for_gateway_at)];
                         if changed || looks.into_iter().flatten().any(|at| at <= now) {
                             break;
                         }
@@ -203,6 +221,7 @@ impl Wire {
         loop {
             match self.liveness.as_mut().map_or(Next::Wait, Liveness::next) {
                 Next::Elect => self.serve_all(desired, Moves::Unplanned, now),
+                Next::Checked(checks) => self.checked(checks, now),
                 Next::HandedOver => return true,
                 Next::Wait => return false,
             }
@@ -221,6 +240,7 @@ impl Wire {
         }
         if !self.ownership.owned.contains(&ip) {
             self.rivals.forget(ip);
+            self.hear_of_another(claimed, now);
             return false;
         }
         if let Some(liveness) = &mut self.liveness
@@ -247,6 +267,65 @@ impl Wire {
             self.say(interface, &Unasked::Announce(Manner::Repeat, BTreeSet::new()), vec![ip]);
         }
         false
+    }
+
+    /// Asks for addresses of others that we look after, and tells their owners what is amiss.
+    fn look_after(&mut self, now: Instant) {
+        let looks = self.inspection.tick(now);
+        for (interface, placed) in &self.looked_after {
+            let here: Vec<IpAddr> = looks.ask.iter().filter(|ip| placed.addresses.contains(ip)).copied().collect();
+            self.say(*interface, &Unasked::Check, here);
+        }
+        for (owner, check) in looks.tell {
+            self.tell_owner(&owner, check, now);
+        }
+    }
+
+    /// Somebody has an address that is not ours. If we look after it just now, it is to be its owner.
+    fn hear_of_another(&mut self, claimed: Claimed, now: Instant) {
+        let Claimed { ip, mac, interface } = claimed;
+        let Some(liveness) = &mut self.liveness else { return };
+        let Some(owner) = self.inspection.asks_for(ip) else { return };
+        // Where nothing is known of its MAC address, it may be the owner's.
+        let is_owner = liveness.mac(owner, interface).is_none_or(|known| known == mac);
+        if let Some((owner, check)) = self.inspection.heard(ip, is_owner, now) {
+            self.tell_owner(&owner, check, now);
+        }
+    }
+
+    fn tell_owner(&mut self, owner: &str, check: WireCheck, now: Instant) {
+        let WireCheck { address: ip, finding } = check;
+        tracing::info!(%ip, owner, ?finding, "asked for another node's address on the wire");
+        self.metrics.checked(finding);
+        if let Some(liveness) = &mut self.liveness {
+            liveness.tell_owner(owner, check, now);
+        }
+    }
+
+    /// Others have looked after addresses of ours, and something is amiss, or no more.
+    fn checked(&mut self, checks: Vec<(Arc<str>, WireCheck)>, now: Instant) {
+        let mut anew: BTreeMap<LaneKey, (Remedy, BTreeSet<IpAddr>)> = BTreeMap::new();
+        for (by, check) in checks {
+            let WireCheck { address: ip, finding } = check;
+            if !self.ownership.owned.contains(&ip) || self.probation.holds(ip) {
+                continue;
+            }
+            tracing::warn!(%ip, %by, ?finding, "another node has asked on the wire for an address of ours");
+            let remedy = self.unheard.note(by, check, now);
+            let here = self.tables.iter().filter(|(_, table)| table.addresses.contains(&ip));
+            for (key, _) in here.filter(|_| remedy != Remedy::Nothing) {
+                let (strongest, addresses) = anew.entry(*key).or_insert((remedy, BTreeSet::new()));
+                *strongest = remedy.max(*strongest);
+                addresses.insert(ip);
+            }
+        }
+        for (key, (remedy, addresses)) in anew {
+            let Some(table) = self.tables.get(&key).cloned() else { continue };
+            if remedy != Remedy::Reopen || self.open(key, table, now) {
+                self.announce(Event::Start(key.0, addresses), now);
+            }
+        }
+        self.report(now);
     }
 
     /// Asks for addresses on trial, where they would be announced; says whether any has passed.
@@ -286,6 +365,9 @@ impl Wire {
         let placement = self.links.place(owned.map(|(ip, wanted)| (ip, &wanted.interfaces)));
         let covered = desired.addresses.iter().filter(|(ip, _)| ownership.covered.contains_key(*ip));
         let covered = self.links.place(covered.map(|(ip, wanted)| (ip, &wanted.interfaces)));
+        let looked_after = desired.addresses.iter().filter(|(ip, _)| ownership.looked_after.contains_key(*ip));
+        self.looked_after = self.links.place(looked_after.map(|(ip, wanted)| (ip, &wanted.interfaces)));
+        self.inspection.follow(&ownership.looked_after, now);
         self.hand_over(desired, &ownership, moves, now);
         let mut tables = lane_tables(&placement, &self.probation);
         for (interface, mac, _) in self.links.segments() {
@@ -294,6 +376,7 @@ impl Wire {
                 table(&mut tables, (interface, protocol_of(ip)), mac).handed_over.insert(ip);
             }
         }
+        look_after(&mut tables, &self.looked_after);
         if let Some(liveness) = &mut self.liveness {
             cover(&mut tables, &covered, &ownership, |node, interface| liveness.mac(node, interface));
         }
@@ -368,20 +451,29 @@ impl Wire {
 
     /// Opens the lane or tells it what it answers for; `false` when it does not stand, and is to be tried again.
     fn serve(&mut self, key: LaneKey, owned: Owned, now: Instant) -> bool {
-        let (interface, protocol) = key;
-        let result = match self.lanes.get_mut(&key) {
-            Some(lane) => lane.own(owned),
-            None => Lane::open(interface, protocol, owned, &self.claims.0, &self.metrics).map(|lane| {
-                self.lanes.insert(key, lane);
-            }),
-        };
-        if let Err(error) = result {
-            tracing::warn!(interface, protocol = protocol.name(), %error, "cannot serve an interface; trying again");
-            self.lanes.remove(&key);
-            self.retry_at = Some(now + RETRY);
-            return false;
+        match self.lanes.get_mut(&key) {
+            Some(lane) => {
+                let told = lane.own(owned);
+                self.stands(key, told, now)
+            }
+            None => self.open(key, owned, now),
         }
-        true
+    }
+
+    /// Opens the lane, in place of one that there may be, which answers until then; as [`serve`](Self::serve).
+    fn open(&mut self, key: LaneKey, owned: Owned, now: Instant) -> bool {
+        let lane = Lane::open(key.0, key.1, owned, &self.claims.0, &self.metrics);
+        let opened = lane.map(|lane| drop(self.lanes.insert(key, lane)));
+        self.stands(key, opened, now)
+    }
+
+    fn stands(&mut self, key: LaneKey, done: io::Result<()>, now: Instant) -> bool {
+        let Err(error) = done else { return true };
+        let (interface, protocol) = key;
+        tracing::warn!(interface, protocol = protocol.name(), %error, "cannot serve an interface; trying again");
+        self.lanes.remove(&key);
+        self.retry_at = Some(now + RETRY);
+        false
     }
 
     fn announce(&mut self, event: Event, now: Instant) {
@@ -431,7 +523,8 @@ impl Wire {
         addresses.extend(here.into_iter().map(|(ip, interfaces)| (ip, Answers::Here(interfaces))));
         let mut conflicts = self.rivals.strangers(now);
         conflicts.retain(|ip, _| self.ownership.owned.contains(ip));
-        publish::if_changed(&self.reports.announced, Arc::new(Announced { addresses, conflicts }));
+        let unheard = self.unheard.lasting(|ip| self.ownership.owned.contains(ip), now);
+        publish::if_changed(&self.reports.announced, Arc::new(Announced { addresses, conflicts, unheard }));
     }
 
     fn log_ownership(&self, ownership: &Ownership) {

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use landfall_membership::Finding;
 use landfall_runtime::metrics::PlainCounter;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -32,6 +33,13 @@ pub struct WireMetrics {
     malformed: Family<Why, Counter>,
     send_errors: Family<Why, Counter>,
     conflicts: Family<Ip, PlainCounter>,
+    checks: Family<Check, Counter>,
+}
+
+/// Of a look after another's address.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Check {
+    finding: &'static str,
 }
 
 impl WireMetrics {
@@ -63,11 +71,25 @@ impl WireMetrics {
             "Machines that are no node of ours and were heard to answer for an address that this node owns",
             self.conflicts.clone(),
         );
+        registry.register(
+            "landfall_wire_checks",
+            "Looks after addresses of other nodes, by asking for them on the wire, in which the owner was not heard or another was, and the first in which all was well again",
+            self.checks.clone(),
+        );
         registry.register("landfall_wire_send_errors", "Frames that could not be sent", self.send_errors.clone());
     }
 
     pub(crate) fn conflict(&self, ip: IpAddr) {
         self.conflicts.get_or_create(&label(ip)).inc();
+    }
+
+    pub(crate) fn checked(&self, finding: Finding) {
+        let finding = match finding {
+            Finding::Heard => "heard_again",
+            Finding::Silent => "silent",
+            Finding::AnotherAnswers => "another_answers",
+        };
+        self.checks.get_or_create(&Check { finding }).inc();
     }
 
     pub(crate) fn request_received(&self, ip: IpAddr) {

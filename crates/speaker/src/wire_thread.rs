@@ -16,6 +16,7 @@ use crate::desired::{Announced, Desired};
 use crate::ipvs::Held;
 use crate::links::InterfaceFilter;
 use crate::liveness::LivenessInputs;
+use crate::refresh::Refresh;
 use crate::wire::{Reports, Wire};
 use crate::wire_metrics::WireMetrics;
 
@@ -28,6 +29,8 @@ pub struct WireSettings {
     pub interfaces: InterfaceFilter,
     /// How the speakers watch each other; `None`: whoever is first in a ranking answers.
     pub liveness: Option<LivenessInputs>,
+    /// How often neighbours are told again.
+    pub refresh: Refresh,
 }
 
 /// The running thread. Dropping it lets the thread run on; it ends when the sender of `desired` is dropped.
@@ -94,7 +97,7 @@ pub fn spawn(
             .and_then(|runtime| {
                 runtime.block_on(async {
                     let reports = Reports { announced, networks: networks_sender, held_by_ipvs: held_sender };
-                    let wire = Wire::open(settings, reports, metrics)?;
+                    let wire = Wire::new(settings, reports, metrics)?;
                     wire.run(desired, &ready_sender).await
                 })
             });

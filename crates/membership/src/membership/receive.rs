@@ -84,7 +84,7 @@ impl Membership {
     }
 
     fn read(&mut self, origin: Origin, message: Message, now: Instant) {
-        let Message { status, down, macs, ask, refutes, ack, opinions, claim } = message;
+        let Message { status, down, macs, ask, refutes, ack, opinions, claim, check } = message;
         let from = origin.from;
         self.term = self.term.max(status.term);
         if !origin.overtaken {
@@ -117,6 +117,9 @@ impl Membership {
             } else if !claim.released {
                 self.heard_owner(claim.address, &node, now);
             }
+        }
+        if let (Some(check), Some(peer)) = (check, self.peers.get(&from)) {
+            self.outputs.push_back(Output::Checked { by: peer.member.node.clone(), check });
         }
     }
 

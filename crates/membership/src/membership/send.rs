@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Membership;
 use crate::MemberId;
-use crate::message::{Claim, MAX_OPINIONS, Message, Opinion, Phase, Stance, Status};
+use crate::message::{Claim, MAX_OPINIONS, Message, Opinion, Phase, Stance, Status, WireCheck};
 use crate::view::{Output, View};
 
 /// What a message says beyond our status.
@@ -15,6 +15,7 @@ pub(super) struct Extra {
     pub(super) ack: Option<u64>,
     pub(super) opinions: Vec<Opinion>,
     pub(super) claim: Option<Claim>,
+    pub(super) check: Option<WireCheck>,
 }
 
 impl Membership {
@@ -52,9 +53,9 @@ impl Membership {
             self.us.incarnation += 1;
         }
         self.us.number += 1;
-        let Extra { ask, refutes, ack, opinions, claim } = extra;
+        let Extra { ask, refutes, ack, opinions, claim, check } = extra;
         let (status, down, macs) = (self.status(), self.us.down.clone(), self.us.macs.clone());
-        let octets = Message { status, down, macs, ask, refutes, ack, opinions, claim }.to_octets();
+        let octets = Message { status, down, macs, ask, refutes, ack, opinions, claim, check }.to_octets();
         let sealed = self.own_keys.seal(&self.keys, self.us.id, self.us.session, self.us.number, &octets);
         // Sealing fails for messages of more than 256 GB only.
         if let Ok(datagram) = sealed {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Membership, send};
+use crate::message::WireCheck;
 use crate::view::View;
 use crate::{Down, Macs, MemberId};
 
@@ -27,6 +28,8 @@ pub struct Answers<'a> {
     /// The node that answers in the owner's name, with its MAC address, while its speaker is silent. None where
     /// the owner answers itself, or no other candidate can answer.
     pub cover: Option<&'a str>,
+    /// The node that would own it if the owner could not: the next candidate that can answer.
+    pub next: Option<&'a str>,
 }
 
 impl Membership {
@@ -90,8 +93,9 @@ impl Membership {
         let mut able = ranking.into_iter().filter(|node| self.may_own(node) && can_serve(node));
         let is_covered = |node: &str| self.view(node).is_some_and(View::is_covered);
         let owner = able.next();
-        let cover = owner.filter(|owner| is_covered(owner)).and_then(|_| able.find(|node| !is_covered(node)));
-        Answers { owner, cover }
+        let next = able.find(|node| !is_covered(node));
+        let cover = next.filter(|_| owner.is_some_and(is_covered));
+        Answers { owner, cover, next }
     }
 
     /// We are the owner of this address by the ranking. Returns the term in which we own it: the one it was taken in, or a
@@ -108,6 +112,12 @@ impl Membership {
         if let Some((loser, claim)) = self.claims.disown(address) {
             self.send([loser], send::Extra { claim: Some(claim), ..Default::default() });
         }
+    }
+
+    /// We asked on the wire for an address that is this node's: tells it who answered.
+    pub fn tell_owner(&mut self, node: &str, check: WireCheck, now: Instant) {
+        self.advance(now);
+        self.send([MemberId::of(node)], send::Extra { check: Some(check), ..Default::default() });
     }
 
     /// Another member was heard to answer for an address that is ours: the two compare their terms. What comes of it is an

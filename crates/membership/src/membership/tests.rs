@@ -1,8 +1,8 @@
 //! Single steps; whole clusters run in `simulation`.
 
 use super::*;
-use crate::Refusal;
 use crate::message::{Opinion, Stance};
+use crate::{Finding, Refusal, WireCheck};
 
 const SECRETS: [&[u8]; 2] = [b"the first secret", b"the second secret"];
 
@@ -194,15 +194,26 @@ fn what_a_node_cannot_serve_and_where_it_is_reach_the_others_with_its_next_datag
 }
 
 #[test]
+fn what_a_member_finds_on_the_wire_reaches_the_owner() {
+    let now = Instant::now();
+    let (mut a, mut b) = (started("a", &["b"], 1, now), started("b", &["a"], 2, now));
+    let check = WireCheck { address: "192.0.2.1".parse().unwrap(), finding: Finding::Silent };
+    a.tell_owner("b", check, now);
+    a.tell_owner("nobody", check, now);
+    assert_eq!(exchange(&mut a, &mut b, now), [Output::Checked { by: "a".into(), check }]);
+}
+
+#[test]
 fn the_first_that_may_and_can_owns_and_the_next_covers_it() {
     let now = Instant::now();
     let mut a = started("a", &["b", "c", "d"], 1, now);
     a.set_own_view(View::Alive, Cause::Fit);
     let covered = View::Covered { since: now };
-    for (views, unable, owner, cover) in [
-        ([View::Alive, View::Alive, View::Alive], "", Some("b"), None),
-        ([View::Alive, View::Alive, View::Alive], "b", Some("c"), None),
-        ([View::Suspect, View::Alive, View::Alive], "", Some("b"), None),
+    for (views, unable, owner, next) in [
+        ([View::Alive, View::Alive, View::Alive], "", Some("b"), Some("c")),
+        ([View::Alive, View::Alive, View::Alive], "b", Some("c"), Some("d")),
+        ([View::Suspect, View::Alive, View::Alive], "", Some("b"), Some("c")),
+        ([View::Alive, covered, View::Alive], "", Some("b"), Some("d")),
         ([covered, View::Alive, View::Alive], "", Some("b"), Some("c")),
         ([covered, View::Alive, View::Alive], "c", Some("b"), Some("d")),
         ([covered, covered, View::Out], "", Some("b"), Some("a")),
@@ -215,7 +226,8 @@ fn the_first_that_may_and_can_owns_and_the_next_covers_it() {
             a.set_view(MemberId::of(node), view, Cause::Heard);
         }
         let answers = a.answers(["b", "c", "d", "a", "stranger"], |node| node != unable);
-        assert_eq!(answers, Answers { owner, cover }, "{views:?} without {unable:?}");
+        let cover = next.filter(|_| owner.and_then(|owner| a.view(owner)).is_some_and(View::is_covered));
+        assert_eq!(answers, Answers { owner, cover, next }, "{views:?} without {unable:?}");
     }
 }
 

@@ -39,10 +39,12 @@ fn a_message_is_the_same_octets_both_ways() {
         ack: Some(4),
         opinions: vec![opinion],
         claim: Some(claim),
+        check: Some(WireCheck { address: "2001:db8::1".parse().unwrap(), finding: Finding::AnotherAnswers }),
     };
     let octets = hex(&format!(
         "{STATUS_HEX} 0508 00000007 0a0b0c0d 0714 00000008 020000000001 00000009 020000000002 0100 0600 0208 0000000000000004 0315 cdcdcdcdcdcdcdcd 0000000000000006 83 00009c40 \
-         0419 00000000000000000000ffffc00002f0 0000000000000011 01"
+         0419 00000000000000000000ffffc00002f0 0000000000000011 01 \
+         0811 20010db8000000000000000000000001 02"
     ));
     assert_eq!(message.to_octets(), octets);
     assert_eq!(Message::parse(&octets), Ok(message));
@@ -59,6 +61,7 @@ fn items_of_later_versions_are_skipped_and_so_is_what_they_add_to_known_ones() {
         ack: None,
         opinions: vec![],
         claim: None,
+        check: None,
     };
     for (items, expected) in [
         ("c803 aabbcc 0100", Message { ask: true, ..plain.clone() }),
@@ -135,11 +138,14 @@ proptest! {
         ack in any::<Option<u64>>(),
         opinions in proptest::collection::vec(any_opinion(), 0..=MAX_OPINIONS),
         claim in any::<Option<(std::net::IpAddr, u64, bool)>>(),
+        check in any::<Option<(std::net::IpAddr, u8)>>(),
     ) {
         // Addresses that are IPv4 in IPv6 are read as IPv4.
         let claim = claim.map(|(address, term, released)| Claim { address: address.to_canonical(), term, released });
+        let finding = |octet| [Finding::Heard, Finding::Silent, Finding::AnotherAnswers][usize::from(octet) % 3];
+        let check = check.map(|(ip, found)| WireCheck { address: ip.to_canonical(), finding: finding(found) });
         let (down, macs) = (Down::from_hashes(down), Macs::from_hashes(macs));
-        let message = Message { status, down, macs, ask, refutes, ack, opinions, claim };
+        let message = Message { status, down, macs, ask, refutes, ack, opinions, claim, check };
         let octets = message.to_octets();
         prop_assert!(octets.len() <= MAX_MESSAGE);
         prop_assert_eq!(Message::parse(&octets), Ok(message));

@@ -252,6 +252,7 @@ impl World {
                     self.elect(node);
                 }
                 Output::Yield { .. } | Output::Retry { .. } | Output::LinksChanged { .. } => self.elect(node),
+                Output::Checked { .. } => {}
             }
         }
         let jitter = Duration::from_micros(self.dice.between(0, 2_000));

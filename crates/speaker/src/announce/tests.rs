@@ -39,6 +39,16 @@ fn address_is_announced_at_once_in_a_burst_of_four_and_then_each_minute() {
 }
 
 #[test]
+fn how_often_it_is_announced_again_can_be_set() {
+    let refresh = Refresh::every(Duration::from_secs(12)).unwrap();
+    let (mut announcer, start) = (Announcer::new(refresh), Instant::now());
+    announcer.handle(Event::Start(3, ips([10])), start);
+    let times: Vec<u64> = play(&mut announcer, start, Duration::from_secs(120)).iter().map(|(at, _)| *at).collect();
+    let pauses: Vec<u64> = times[2..].windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(pauses.len() >= 8 && pauses.iter().all(|pause| (11_000..=13_000).contains(pause)), "{pauses:?}");
+}
+
+#[test]
 fn thousand_addresses_leave_in_one_batch_each_time_of_the_burst() {
     let (mut announcer, start) = (Announcer::default(), Instant::now());
     let addresses: BTreeSet<IpAddr> = (0..1000).map(|n| IpAddr::from([198, 18, (n >> 8) as u8, n as u8])).collect();

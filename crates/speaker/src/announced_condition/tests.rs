@@ -36,6 +36,7 @@ fn said(
     let announced = Announced {
         addresses: answers.into_iter().map(|(text, answers)| (ip(text), answers)).collect(),
         conflicts: stranger.map(|text| (ip(text), MacAddr::new(2, 0, 0, 0, 0, 9))).into_iter().collect(),
+        unheard: BTreeMap::new(),
     };
     statement("n1", &verdict, &announced, true)
 }
@@ -127,7 +128,7 @@ fn what_is_amiss_with_an_address_is_said_with_the_way_out() {
 
 #[test]
 fn of_a_service_that_no_node_may_announce_one_speaker_says_why_and_none_says_what_is_about_one_node() {
-    let announced = Announced { addresses: BTreeMap::new(), conflicts: BTreeMap::new() };
+    let announced = Announced::default();
     for (reason, condition, way_out) in [
         (Reason::InvalidIp(r#"hostname "lb""#.into()), Some("InvalidIP"), "stop who writes it"),
         (Reason::IpNotAllowed, Some("IPNotAllowed"), "add them to one pool's spec.addresses"),
@@ -145,4 +146,23 @@ fn of_a_service_that_no_node_may_announce_one_speaker_says_why_and_none_says_wha
         assert_eq!(said.as_ref().map(|said| (said.announced, said.reason)), condition.map(|reason| (false, reason)));
         assert!(said.is_none_or(|said| said.message.contains(way_out)), "{verdict:?}");
     }
+}
+
+#[test]
+fn of_an_address_that_a_peer_asks_for_in_vain_it_is_said_where_to_look() {
+    let verdict = Verdict::Serve {
+        ips: vec![ip(V4), ip(V6)],
+        interfaces: Interfaces::All,
+        ranking: [Arc::from("n1"), Arc::from("n2")].into(),
+    };
+    let announced = Announced {
+        addresses: BTreeMap::from([(ip(V4), here(&["eth0"])), (ip(V6), here(&["eth0", "eth1"]))]),
+        unheard: BTreeMap::from([(ip(V6), "n2".into())]),
+        ..Announced::default()
+    };
+    let said = statement("n1", &verdict, &announced, true).expect("it is ours to say");
+    assert_eq!((said.announced, said.reason), (false, "NotHeardByPeer"));
+    let beginning = "node n1 answers for 2001:db8::1 on eth0, eth1, and node n2, which asks for it there as a client would, \
+                     hears no answer: see whether the switch ports";
+    assert!(said.message.starts_with(beginning), "{}", said.message);
 }

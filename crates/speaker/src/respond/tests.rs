@@ -36,6 +36,7 @@ fn reason(octets: &[u8]) -> Result<IpAddr, &'static str> {
     match respond(octets, &owned()) {
         Verdict::Answer { ip, .. } => Ok(ip),
         Verdict::Claimed { .. } => Err("claimed"),
+        Verdict::Elsewhere { .. } => Err("elsewhere"),
         Verdict::Ignored(reason) => Err(reason.name()),
         Verdict::Malformed(error) => Err(error.reason()),
     }
@@ -54,7 +55,7 @@ fn arp_request_is_answered_or_ignored_with_its_reason() {
         ("unicast to another", ArpFrame { destination: OTHER, ..ask }, Err("for_another_mac")),
         ("multicast", ArpFrame { destination: MacAddr::new(1, 0, 0x5e, 0, 0, 1), ..ask }, Err("for_another_mac")),
         ("another's address", with(Arp { target: (MacAddr::zero(), CLIENT4), ..ask.arp }), Err("not_owned")),
-        ("reply", with(Arp { operation: Operation::Reply, ..ask.arp }), Err("not_a_request")),
+        ("reply", with(Arp { operation: Operation::Reply, ..ask.arp }), Err("elsewhere")),
         ("gratuitous request", with(Arp { sender: (CLIENT, VIP4), ..ask.arp }), Err("claimed")),
         ("gratuitous reply", ArpFrame::gratuitous_reply(VIP4, OTHER), Err("claimed")),
         (
@@ -110,7 +111,7 @@ fn solicitation_is_answered_or_ignored_with_its_reason() {
                 message: NdpMessage::Advertisement(NeighborAdvertisement { target: CLIENT6, ..advertisement }),
                 ..ask
             },
-            Err("not_a_request"),
+            Err("elsewhere"),
         ),
         (
             "an advertisement in our name by one that covers us",

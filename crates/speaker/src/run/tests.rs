@@ -20,6 +20,7 @@ fn owner() -> Owner {
         exclude_interfaces: vec![],
         include_interfaces: vec![],
         ignore_exclude_label: false,
+        refresh_interval: Duration::from_secs(60),
         membership: MembershipSettings {
             settings: landfall_membership::Settings::default(),
             address: None,

@@ -100,6 +100,7 @@ fn an_address_that_a_stranger_has_too_is_a_warning_once_until_it_has_given_it_up
     let stranger = Announced {
         addresses: BTreeMap::from([(ip, Answers::Here(BTreeSet::from(["eth0".to_owned()])))]),
         conflicts: BTreeMap::from([(ip, landfall_wire::MacAddr::new(2, 0, 0, 0, 0, 9))]),
+        unheard: BTreeMap::new(),
     };
     let nobody = Announced { conflicts: BTreeMap::new(), ..stranger.clone() };
     let mut warnings = Warnings::default();
@@ -115,4 +116,21 @@ fn an_address_that_a_stranger_has_too_is_a_warning_once_until_it_has_given_it_up
     assert_eq!(new_ones(&stranger), []);
     assert_eq!(new_ones(&nobody), []);
     assert_eq!(new_ones(&stranger).len(), 1);
+}
+
+#[test]
+fn an_address_that_a_peer_asks_for_in_vain_is_a_warning() {
+    let claims = Claims { pod: None, services: BTreeMap::from([(key(), claim(Interfaces::All))]) };
+    let ip: IpAddr = "192.0.2.1".parse().unwrap();
+    let announced = Announced {
+        addresses: BTreeMap::from([(ip, Answers::Here(BTreeSet::from(["eth0".to_owned()])))]),
+        unheard: BTreeMap::from([(ip, "n2".into())]),
+        ..Announced::default()
+    };
+    let said = Warnings::default().new_ones(troubles(&claims, &announced, "n1"));
+    assert_eq!(
+        said.iter().map(|event| (event.kind, event.reason)).collect::<Vec<_>>(),
+        [(Kind::Warning, "NotHeardByPeer")]
+    );
+    assert!(said[0].message.contains("node n2, which asks for it there"), "{}", said[0].message);
 }

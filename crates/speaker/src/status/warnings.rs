@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use landfall_runtime::events::{Event, Kind};
 
 use super::subject;
-use crate::announced_condition::{ADDRESS_CONFLICT, conflict};
+use crate::announced_condition::{ADDRESS_CONFLICT, NOT_HEARD, conflict, not_heard};
 use crate::claims::{Claim, Claims, unusable};
-use crate::desired::{Announced, Interfaces};
+use crate::desired::{Announced, Answers, Interfaces};
 use crate::model::ServiceKey;
 
 /// What is wrong with an address of a Service.
@@ -39,7 +39,8 @@ impl Warnings {
     }
 }
 
-/// All that is wrong: addresses that no interface is usable for, and those that a stranger was heard to answer for.
+/// All that is wrong: addresses that no interface is usable for, those that a stranger was heard to answer for, and those for
+/// which a peer asks in vain.
 pub(super) fn troubles(claims: &Claims, announced: &Announced, node: &str) -> Vec<Trouble> {
     let mut troubles = Vec::new();
     for (service, claim) in &claims.services {
@@ -52,6 +53,10 @@ pub(super) fn troubles(claims: &Claims, announced: &Announced, node: &str) -> Ve
         }
         for (ip, mac) in claim.ips.iter().filter_map(|ip| Some((*ip, announced.conflicts.get(ip)?))) {
             add(ip, ADDRESS_CONFLICT, conflict(node, ip, *mac, announced), mac.to_string());
+        }
+        for (ip, by) in claim.ips.iter().filter_map(|ip| Some((*ip, announced.unheard.get(ip)?))) {
+            let Some(on) = announced.addresses.get(&ip).and_then(Answers::here) else { continue };
+            add(ip, NOT_HEARD, not_heard(node, ip, on, by), by.to_string());
         }
     }
     troubles

@@ -164,7 +164,7 @@ impl Host {
         let metrics = WireMetrics::default();
         let mut registry = Registry::default();
         metrics.register(&mut registry);
-        let settings = WireSettings { node: SPEAKER.into(), interfaces: filter, liveness: None };
+        let settings = WireSettings { node: SPEAKER.into(), interfaces: filter, ..WireSettings::default() };
         let thread = inside(&self.namespace, move || {
             wire_thread::spawn(settings, desired_receiver, announced_sender, metrics).expect("the wire thread")
         });
