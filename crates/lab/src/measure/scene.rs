@@ -18,7 +18,7 @@ use super::claims::{self, Claim};
 use super::damage::{Wound, blocking};
 use super::echo_pods::{self, EchoPods};
 use super::families::{ByFamily, Family};
-use super::place::{BESIDE_THE_SEGMENT, Where, is_beside};
+use super::place::{BESIDE_THE_SEGMENT, Segment, Where, is_beside};
 use super::probe;
 use super::probes::{Control, Probes};
 use super::say;
@@ -96,7 +96,7 @@ impl<'a> Scene<'a> {
             addresses: families.concat(),
             machines: machines(bench, &nodes)?,
             nodes,
-            wiretap: Wiretap::open(&bench.lab, "client")?,
+            wiretap: Wiretap::open(&bench.lab, "client", place.segment().interface())?,
             pods: EchoPods::of(&bench.client, GROUP),
         };
         scene.reach().await?;
@@ -112,7 +112,14 @@ impl<'a> Scene<'a> {
         if self.addresses.iter().any(|address| is_beside(*address)) {
             let route = |lab: &crate::Lab| {
                 let mut ip = lab.netns_command("client", "ip");
-                crate::command::output(ip.args(["route", "replace", BESIDE_THE_SEGMENT, "dev", "eth0"])).map(drop)
+                crate::command::output(ip.args([
+                    "route",
+                    "replace",
+                    BESIDE_THE_SEGMENT,
+                    "dev",
+                    Segment::Eth0.interface(),
+                ]))
+                .map(drop)
             };
             self.bench.setup.cause(Wound::Route(BESIDE_THE_SEGMENT), route).await?;
         }

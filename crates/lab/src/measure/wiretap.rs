@@ -23,8 +23,6 @@ use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 use super::claims::Claim;
 use crate::lab::Lab;
 
-/// The segment on which the Services' addresses live.
-const INTERFACE: &str = "eth0";
 /// ETH_P_ALL in network byte order, as packet(7) wants it.
 const ALL_PROTOCOLS: i32 = 0x0003_u16.to_be() as i32;
 /// Room for the answers to a thousand questions asked at once, with the kernel's overhead for each.
@@ -53,9 +51,10 @@ pub(super) struct Mouth {
 }
 
 impl Wiretap {
-    /// Starts to listen on the first interface of `place`; frames are being heard when this returns.
-    pub(super) fn open(lab: &Lab, place: &str) -> Result<Wiretap> {
-        let mouth = lab.in_netns(place, open)?.with_context(|| format!("packet socket on {INTERFACE} of {place}"))?;
+    /// Starts to listen on an interface of `place`; frames are being heard when this returns.
+    pub(super) fn open(lab: &Lab, place: &str, interface: &str) -> Result<Wiretap> {
+        let mouth = lab.in_netns(place, || open(interface))?;
+        let mouth = mouth.with_context(|| format!("packet socket on {interface} of {place}"))?;
         let (stop, heard) = (Arc::new(AtomicBool::new(false)), Arc::default());
         let (socket, stopped, into) = (mouth.socket.clone(), stop.clone(), Arc::clone(&heard));
         let reader = thread::spawn(move || listen(&socket, &stopped, &into));
@@ -125,16 +124,16 @@ impl Mouth {
 }
 
 /// In the network namespace of the calling thread.
-fn open() -> Result<Mouth> {
+fn open(interface: &str) -> Result<Mouth> {
     let (mut link, mut ipv4, mut ipv6) = (None, None, None);
-    for address in getifaddrs()?.filter(|one| one.interface_name == INTERFACE).filter_map(|one| one.address) {
+    for address in getifaddrs()?.filter(|one| one.interface_name == interface).filter_map(|one| one.address) {
         link = link.or(address.as_link_addr().copied());
         ipv4 = ipv4.or(address.as_sockaddr_in().map(|v4| v4.ip()));
         let global = address.as_sockaddr_in6().map(|v6| v6.ip()).filter(|ip| !ip.is_unicast_link_local());
         ipv6 = ipv6.or(global);
     }
-    let link: LinkAddr = link.with_context(|| format!("there is no {INTERFACE}"))?;
-    let [a, b, c, d, e, f] = link.addr().with_context(|| format!("{INTERFACE} has no MAC address"))?;
+    let link: LinkAddr = link.with_context(|| format!("there is no {interface}"))?;
+    let [a, b, c, d, e, f] = link.addr().with_context(|| format!("{interface} has no MAC address"))?;
     let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(ALL_PROTOCOLS)))?;
     socket.attach_filter(&claims_only())?;
     socket.set_read_timeout(Some(LOOK))?;
@@ -143,8 +142,8 @@ fn open() -> Result<Mouth> {
     Ok(Mouth {
         socket: Arc::new(socket),
         mac: MacAddr(a, b, c, d, e, f),
-        ipv4: ipv4.with_context(|| format!("{INTERFACE} has no IPv4 address"))?,
-        ipv6: ipv6.with_context(|| format!("{INTERFACE} has no IPv6 address"))?,
+        ipv4: ipv4.with_context(|| format!("{interface} has no IPv4 address"))?,
+        ipv6: ipv6.with_context(|| format!("{interface} has no IPv6 address"))?,
     })
 }
 
