@@ -21,6 +21,7 @@ use super::families::{ByFamily, Family};
 use super::place::{BESIDE_THE_SEGMENT, Segment, Where, is_beside};
 use super::probe;
 use super::probes::{Control, Probes};
+use super::reachability::{self, Checked};
 use super::say;
 use super::wait::wait_for;
 use super::wiretap::Wiretap;
@@ -209,6 +210,19 @@ impl<'a> Scene<'a> {
             *moves.entry(Family::of(*address)).or_default() += claims::moves(&heard, *address);
         }
         moves
+    }
+
+    /// How the client's kernel found its neighbours when it asked between these moments.
+    pub(super) fn checked(&self, from: Instant, until: Instant) -> ByFamily<Checked> {
+        let steps = self.wiretap.steps_since(from);
+        let mut all: ByFamily<Checked> = ByFamily::new();
+        for address in &self.addresses {
+            let checked = reachability::checked(&steps, *address, from, until);
+            let family = all.entry(Family::of(*address)).or_default();
+            family.probes += checked.probes;
+            family.unanswered += checked.unanswered;
+        }
+        all
     }
 
     /// When the address of each family moved for the first time since then, as the client heard it.
