@@ -23,6 +23,8 @@ pub enum Fault {
     PowerOff,
     /// The cable of eth0 is pulled: the node sees that it has no carrier, and goes on.
     CablePull,
+    /// The cable of eth1 is pulled: the node sees that it has no carrier there, and can still tell the others over eth0.
+    CarrierLoss,
     /// The speaker's process is killed; the kubelet starts it again.
     KillSpeaker,
     /// As kill-speaker, and the node starts no container until it is healed, as with a slow disk or registry.
@@ -43,6 +45,7 @@ impl Lab {
         match fault {
             Fault::PowerOff => self.power_off(&machine),
             Fault::CablePull => self.switch_port(node, 0, "down"),
+            Fault::CarrierLoss => self.switch_port(node, 1, "down"),
             Fault::KillSpeaker => send(self.pid_of(node, "speaker")?, Signal::SIGKILL),
             Fault::KeepSpeakerAway => {
                 let speaker = self.pid_of(node, "speaker")?;

@@ -4,6 +4,8 @@ mod addresses;
 mod asker;
 mod bench;
 mod burst;
+mod busy;
+mod calm;
 mod claims;
 mod clients;
 mod damage;
@@ -21,6 +23,7 @@ mod place;
 mod pods;
 mod probe;
 mod probes;
+mod reachability;
 mod release;
 mod restart;
 mod scene;
@@ -29,6 +32,7 @@ mod speakers;
 mod split;
 mod statistics;
 mod tally;
+mod vigil;
 mod wait;
 mod wiretap;
 
@@ -78,6 +82,7 @@ enum What {
     Drain(drain::Drain),
     Split(split::Split),
     Freeze(freeze::Freeze),
+    Calm(calm::Calm),
 }
 
 /// The exit code of a measurement whose figures exceed a limit: neither clap's nor that of an error.
@@ -145,6 +150,7 @@ impl What {
             What::Restart(restart) => restart.held.place.count(1),
             What::Drain(drain) => drain.held.place.count(1),
             What::Freeze(freeze) => freeze.place.count(1),
+            What::Calm(calm) => calm.place.count(1),
             What::Memory(_) | What::Latency(_) | What::Burst(_) => 0,
         }
     }
@@ -159,6 +165,7 @@ impl What {
             What::Drain(drain) => drain.run(bench).await,
             What::Split(split) => split.run(bench).await,
             What::Freeze(freeze) => freeze.run(bench).await,
+            What::Calm(calm) => calm.run(bench).await,
         }
     }
 }

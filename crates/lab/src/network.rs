@@ -3,15 +3,16 @@
 //! No namespace has a way out of the computer, and no interface ever appears in the root namespace: each veth pair is
 //! made with one end in the machine and the other in the fabric. Every lab has the same addresses; they cannot meet.
 //!
-//! | place  | eth0 (`br0`)                   | eth1 (`br1`, no service address lives there) |
-//! |--------|--------------------------------|----------------------------------------------|
-//! | fabric | 172.30.0.1, fd00:30::1         | -                                            |
-//! | cp     | 172.30.0.2, fd00:30::2         | -                                            |
-//! | n1 ... | 172.30.0.11 ..., fd00:30::a ...| 172.31.0.11 ..., fd00:31::a ...              |
-//! | client | 172.30.0.100, fd00:30::100     | 172.31.0.100, fd00:31::100                   |
-//! | far    | 172.30.0.101, fd00:30::101     | 172.31.0.101, fd00:31::101                   |
+//! | place  | eth0 (`br0`)                   | eth1 (`br1`)                    |
+//! |--------|--------------------------------|---------------------------------|
+//! | fabric | 172.30.0.1, fd00:30::1         | -                               |
+//! | cp     | 172.30.0.2, fd00:30::2         | -                               |
+//! | n1 ... | 172.30.0.11 ..., fd00:30::a ...| 172.31.0.11 ..., fd00:31::a ... |
+//! | client | 172.30.0.100, fd00:30::100     | 172.31.0.100, fd00:31::100      |
+//! | far    | 172.30.0.101, fd00:30::101     | 172.31.0.101, fd00:31::101      |
 //!
-//! `far` is a second client, which is there only while a measurement splits the network in two ([`split`]).
+//! The cluster talks to itself over eth0 alone: Services' addresses on eth1 have a network of their own.
+//! `far` is a second client, which is there only while a measurement needs one, as when it splits the network ([`split`]).
 
 use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -49,11 +50,11 @@ impl Cable {
     }
 
     fn ipv4(&self) -> Ipv4Addr {
-        Ipv4Addr::new(172, 30 + self.segment, 0, self.host4)
+        ipv4(self.segment, self.host4)
     }
 
     fn ipv6(&self) -> Ipv6Addr {
-        Ipv6Addr::new(0xfd00, 0x30 + u16::from(self.segment), 0, 0, 0, 0, 0, self.host6)
+        ipv6(self.segment, self.host6)
     }
 
     /// Locally administered; the same after each boot, as a real card's.
@@ -61,6 +62,16 @@ impl Cable {
         let [a, b, c, d] = self.ipv4().octets();
         format!("02:1f:{a:02x}:{b:02x}:{c:02x}:{d:02x}")
     }
+}
+
+/// An address on a segment (0 or 1): its network is a /24.
+pub fn ipv4(segment: u8, host: u8) -> Ipv4Addr {
+    Ipv4Addr::new(172, 30 + segment, 0, host)
+}
+
+/// An address on a segment (0 or 1): its network is a /64.
+pub fn ipv6(segment: u8, host: u16) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd00, 0x30 + u16::from(segment), 0, 0, 0, 0, 0, host)
 }
 
 /// The switch's end of a machine's cable: pull it with `ip -n FABRIC link set PORT down`.

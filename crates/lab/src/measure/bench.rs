@@ -14,10 +14,11 @@ use landfall_api::{IPAddressPool, L2Advertisement};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::damage::Damage;
+use super::damage::{Damage, Wound};
 use super::installed::{Installed, Which};
 use super::wait::wait_for;
 use crate::lab::Lab;
+use crate::network::{self, FAR};
 
 /// On everything that a measurement makes; the value says which group of Services it belongs to.
 pub(super) const LABEL: &str = "lab.landfall.io/measure";
@@ -82,6 +83,16 @@ impl Bench {
             Ok(Some(()))
         })
         .await
+    }
+
+    /// Plugs in a second client for the whole measurement.
+    pub(super) async fn far_client(&self) -> Result<()> {
+        let nodes = self.lab.nodes()?.len();
+        let plug_in = move |lab: &Lab| {
+            network::unplug(lab, FAR)?; // what a killed measurement left
+            network::plug_in(lab, FAR, nodes)
+        };
+        self.setup.cause(Wound::FarClient, plug_in).await.map(drop)
     }
 
     /// Makes the namespace, and a pool of many addresses.

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::bench::Bench;
-use super::clients::{Failure, Seen};
+use super::clients::{Failure, Load, Seen};
 use super::damage::Wound;
 use super::families::{self, ByFamily, Family};
-use super::held::Held;
+use super::held::{Connected, Held};
 use super::say;
 use super::scene::{Owner, Pods, Scene};
 use super::speakers;
@@ -141,7 +141,8 @@ impl Drain {
         limit: Duration,
         wanted: impl Fn(&String) -> bool,
     ) -> Result<Way> {
-        let clients = self.held.connect(scene, Some(NEW_EVERY)).await?;
+        let load = Load { established: self.held.connections, new_every: Some(NEW_EVERY) };
+        let clients = Connected::open(scene, "client", load).await?;
         let began = Instant::now();
         // So that the capture knows who answered before.
         scene.owners().await?;

@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::bench::Bench;
 use super::damage::Wound;
 use super::families::{self, ByFamily};
-use super::place::Where;
+use super::place::{Segment, Where};
 use super::probe::{Outage, period};
 use super::probes;
 use super::release;
@@ -37,6 +37,10 @@ const WITHOUT_API: Duration = Duration::from_secs(5);
 /// drove it. A run is void, and repeated, when the client heard another node than the one that broke answer or announce
 /// in the last seconds before: void_runs says how many were, and their silences are held against the same limit.
 ///
+/// With --fault carrier-loss the addresses are in a network of their own, on the nodes' second interface, eth1. That one loses
+/// its carrier: the node notices at once, and tells the others over eth0. With cable-pull it is eth0, over which the nodes talk
+/// to each other, and which has the addresses, too: for the others the node is silent.
+///
 /// With --addresses there are as many Services, one Pod behind all, and the node breaks that answers for most of those that
 /// it has no Pod of. Each address has its own silence; a run's gap is that of its worst, also among those that need not
 /// move. One socket of the client asks all in turn, 5,000 datagrams a second at most (each of 1,000 addresses every 200 ms:
@@ -49,6 +53,7 @@ const WITHOUT_API: Duration = Duration::from_secs(5);
 Examples:
   cargo lab measure failover --fault power-off
   cargo lab measure failover --fault cable-pull --family ipv6
+  cargo lab measure failover --fault carrier-loss
   cargo lab measure failover --fault power-off --profile fast
   cargo lab measure failover --fault power-off --addresses 1000 --runs 3
   cargo lab measure failover --fault power-off --api-server stopped")]
@@ -74,10 +79,10 @@ pub(super) struct Failover {
     /// shows only when the client's neighbour entry expires]
     #[arg(long, value_name = "SECONDS")]
     watch: Option<u64>,
-    /// The median gap that is allowed. [default: 450; 200 with the fast profile; none for many addresses]
+    /// The median gap that is allowed. [default: 450; 200 with the fast profile; none for many addresses and for carrier-loss]
     #[arg(long, value_name = "MS")]
     median_limit: Option<f64>,
-    /// The worst gap that is allowed. [default: 800; 1000 for many addresses]
+    /// The worst gap that is allowed. [default: 800; 1000 for many addresses; 300 for carrier-loss]
     #[arg(long, value_name = "MS")]
     worst_limit: Option<f64>,
 }
@@ -112,11 +117,15 @@ struct Run {
 
 impl Failover {
     pub(super) async fn run(&self, bench: &Bench) -> Result<Report> {
+        let place = match self.fault {
+            Fault::CarrierLoss => self.place.on(Segment::Eth1)?,
+            _ => self.place,
+        };
         if self.profile == Profile::Fast {
             release::upgrade(bench, &["speaker.membership.beatInterval=30ms".into()]).await?;
             bench.installed.ready().await?;
         }
-        let scene = Scene::set(bench, self.place, self.addresses, Pods::Elsewhere).await?;
+        let scene = Scene::set(bench, place, self.addresses, Pods::Elsewhere).await?;
         let mut runs = Tally::of(self.runs);
         while let Some(number) = runs.next() {
             let owner = self.prepare(&scene).await?;
@@ -249,7 +258,7 @@ impl Failover {
 
     fn watched(&self) -> Duration {
         let secs = self.watch.unwrap_or(match self.fault {
-            Fault::PowerOff | Fault::CablePull => 10,
+            Fault::PowerOff | Fault::CablePull | Fault::CarrierLoss => 10,
             Fault::KillSpeaker | Fault::KeepSpeakerAway => 20,
             // A Linux client believes an entry for 15 to 45 s, waits 5 s more and asks three times.
             Fault::Freeze | Fault::FreezeSpeaker => 75,
@@ -259,7 +268,7 @@ impl Failover {
 
     fn median(&self) -> Option<f64> {
         let promised = match self.profile {
-            _ if self.addresses > 1 => None,
+            _ if self.addresses > 1 || self.fault == Fault::CarrierLoss => None,
             Profile::Installed => Some(450.0),
             Profile::Fast => Some(200.0),
         };
@@ -267,7 +276,11 @@ impl Failover {
     }
 
     fn worst(&self) -> f64 {
-        self.worst_limit.unwrap_or(if self.addresses > 1 { 1000.0 } else { 800.0 })
+        self.worst_limit.unwrap_or(match self.fault {
+            Fault::CarrierLoss => 300.0,
+            _ if self.addresses > 1 => 1000.0,
+            _ => 800.0,
+        })
     }
 
     fn fault_name(&self) -> String {
@@ -279,6 +292,34 @@ impl Failover {
         match self.addresses {
             1 => "1 Service".into(),
             many => format!("{many} Services"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Typed {
+        #[command(flatten)]
+        failover: Failover,
+    }
+
+    #[test]
+    fn each_fault_is_held_against_what_is_promised_for_it_unless_something_else_is_said() {
+        for (arguments, median, worst) in [
+            ("--fault power-off", Some(450.0), 800.0),
+            ("--fault cable-pull --profile fast", Some(200.0), 800.0),
+            ("--fault power-off --addresses 1000", None, 1000.0),
+            ("--fault carrier-loss", None, 300.0),
+            ("--fault carrier-loss --profile fast --addresses 9", None, 300.0),
+            ("--fault carrier-loss --median-limit 90 --worst-limit 100", Some(90.0), 100.0),
+        ] {
+            let typed = Typed::parse_from(["failover"].into_iter().chain(arguments.split(' ')));
+            assert_eq!((typed.failover.median(), typed.failover.worst()), (median, worst), "{arguments}");
         }
     }
 }

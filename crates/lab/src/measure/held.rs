@@ -1,6 +1,4 @@
-//! Runs through which clients hold connections: what `restart` and `drain` have in common.
-
-use std::time::Duration;
+//! Clients of each family that hold connections, and runs of them: what `restart`, `drain` and `calm` have in common.
 
 use anyhow::Result;
 
@@ -25,19 +23,16 @@ pub(super) struct Held {
 /// Clients of each family; they end when this is dropped.
 pub(super) struct Connected(ByFamily<Clients>);
 
-impl Held {
-    /// Opens the connections; from then on a client comes anew each time `new_every` has passed, too.
-    pub(super) async fn connect(&self, scene: &Scene<'_>, new_every: Option<Duration>) -> Result<Connected> {
-        let load = Load { established: self.connections, new_every };
+impl Connected {
+    /// Opens the connections, from `place`; they are established when this returns.
+    pub(super) async fn open(scene: &Scene<'_>, place: &str, load: Load) -> Result<Connected> {
         let mut clients = ByFamily::new();
         for (family, server) in scene.servers() {
-            clients.insert(family, Clients::start(&scene.bench.lab, "client", server, load).await?);
+            clients.insert(family, Clients::start(&scene.bench.lab, place, server, load).await?);
         }
         Ok(Connected(clients))
     }
-}
 
-impl Connected {
     /// Lets every request that is under way come to its end, and returns what was seen.
     pub(super) async fn finish(self) -> Result<ByFamily<Seen>> {
         let mut seen = ByFamily::new();

@@ -1,21 +1,19 @@
 //! `cargo lab measure restart`: the speaker goes while its node stays, and nobody should notice.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
 use super::bench::Bench;
-use super::families::{self, ByFamily, Family};
 use super::held::Held;
 use super::moves::Said;
 use super::pods;
-use super::probe::{INTERVAL, Outage};
-use super::probes;
+use super::probe::INTERVAL;
 use super::release;
-use super::say;
 use super::scene::{GROUP, Owner, Pods, Scene};
 use super::speakers;
-use super::statistics::{Report, Summary, ms};
+use super::statistics::Report;
+use super::vigil::{self, Outcome, Promise, Vigil};
 use crate::fault::Fault;
 
 /// After everything is ready again, the client goes on for so long.
@@ -67,23 +65,6 @@ enum How {
     Upgrade,
 }
 
-/// What clients of one family noticed.
-struct Noticed {
-    outage: Outage,
-    broken: usize,
-    moves: usize,
-}
-
-/// One run.
-struct Run {
-    noticed: ByFamily<Noticed>,
-    /// Moves in status.
-    said: usize,
-    blind: Duration,
-    /// Of the server, when asked around the Service.
-    server: Outage,
-}
-
 impl Restart {
     pub(super) async fn run(&self, bench: &Bench) -> Result<Report> {
         let scene = Scene::set(bench, self.held.place, 1, Pods::Elsewhere).await?;
@@ -93,7 +74,8 @@ impl Restart {
         for number in 1..=self.held.runs {
             let owner = scene.settle().await?;
             let run = self.once(&scene, &owner, &said, number).await?;
-            self.tell(number, &owner, &run);
+            let what = format!("run {number} of {}: {:?} on {}", self.held.runs, self.how, owner.node);
+            run.tell(&what, self.held.connections);
             runs.push(run);
             if matches!(self.how, How::Kill | How::KeepAway) && number < self.held.runs {
                 speakers::renew_one(bench, &owner.node).await?;
@@ -102,51 +84,10 @@ impl Restart {
         self.report(bench, &runs)
     }
 
-    fn tell(&self, number: usize, owner: &Owner, run: &Run) {
-        let noticed = |noticed: &Noticed| {
-            format!(
-                "{} probes lost (longest silence {} ms), {} of {} connections broken, {} moves on the wire",
-                noticed.outage.lost,
-                noticed.outage.gap.as_millis(),
-                noticed.broken,
-                self.held.connections,
-                noticed.moves
-            )
-        };
-        say(&format!(
-            "run {number} of {}: {:?} on {}: {}; {} moves in status",
-            self.held.runs,
-            self.how,
-            owner.node,
-            families::in_words(&run.noticed, noticed),
-            run.said
-        ));
-        if run.server.lost > 0 {
-            say(&format!(
-                "  asked around the Service, the server itself missed {} probes, with a silence of {} ms: the computer is busy",
-                run.server.lost,
-                run.server.gap.as_millis()
-            ));
-        }
-    }
-
-    fn report(&self, bench: &Bench, runs: &[Run]) -> Result<Report> {
-        let figures = |name, unit, value: fn(&Noticed) -> f64| {
-            families::figures(runs.iter().map(|run| &run.noticed), name, unit, value)
-        };
-        let values = |value: fn(&Run) -> f64| runs.iter().map(value).collect::<Vec<_>>();
-        let mut summaries = Vec::new();
-        summaries.extend(figures("probes_lost", "probes", |noticed| noticed.outage.lost as f64)?);
-        summaries.extend(figures("connections_broken", "connections", |noticed| noticed.broken as f64)?);
-        summaries.extend(figures("moves_on_the_wire", "moves", |noticed| noticed.moves as f64)?);
-        summaries.push(Summary::of("moves_in_status", "moves", &values(|run| run.said as f64))?);
-        let mut summaries: Vec<Summary> = summaries.into_iter().map(|count| count.exactly(0.0)).collect();
-        summaries.extend(figures("longest_silence_ms", "ms", |noticed| ms(noticed.outage.gap))?);
-        summaries.push(Summary::of("blind_ms", "ms", &values(|run| ms(run.blind)))?);
-        summaries.extend(probes::figures_of_the_server(&runs.iter().map(|run| run.server).collect::<Vec<_>>())?);
+    fn report(&self, bench: &Bench, runs: &[Outcome]) -> Result<Report> {
         Ok(Report {
             title: format!("restart of the speaker of {}, {:?}", bench.installed.place(), self.how),
-            figures: summaries,
+            figures: vigil::figures(runs, Promise::Unnoticed)?,
             method: vec![format!(
                 "To each address a UDP datagram every {} ms, and {} TCP connections with a request every 100 ms, {} s or \
                  longer after the implementation was ready again.",
@@ -157,14 +98,9 @@ impl Restart {
         })
     }
 
-    async fn once(&self, scene: &Scene<'_>, owner: &Owner, said: &Said, number: usize) -> Result<Run> {
+    async fn once(&self, scene: &Scene<'_>, owner: &Owner, said: &Said, number: usize) -> Result<Outcome> {
         let bench = scene.bench;
-        let clients = self.held.connect(scene, None).await?;
-        let (probes, control) = (scene.probe("client")?, scene.control().await?);
-        scene.served(&probes).await?;
-        let (began, said_before) = (Instant::now(), said.moves());
-        // So that the capture knows who answered before.
-        scene.owners().await?;
+        let vigil = Vigil::begin(scene, said, "client", self.held.connections).await?;
         let before = speakers::on(bench, &owner.node).await?;
         self.act(bench, &owner.node, number).await?;
         bench.installed.ready().await?;
@@ -175,23 +111,7 @@ impl Restart {
             owner.node
         );
         tokio::time::sleep(AFTERWARDS).await;
-        scene.owners().await?;
-
-        let until = Instant::now();
-        let outages = probes::by_family(&probes.finish(began, until).await?);
-        let server = control.finish(began, until).await?;
-        let seen = clients.finish().await?;
-        seen.values()
-            .flat_map(|seen| &seen.broken)
-            .take(3)
-            .for_each(|why| say(&format!("  a connection broke: {why}")));
-        let moves = scene.moves_since(began);
-        let blind = probes::blind(&outages);
-        let noticed = |(family, outage): (Family, Outage)| {
-            let broken = seen.get(&family).map_or(0, |seen| seen.broken.len());
-            (family, Noticed { outage, broken, moves: moves.get(&family).copied().unwrap_or(0) })
-        };
-        Ok(Run { noticed: outages.into_iter().map(noticed).collect(), said: said.moves() - said_before, blind, server })
+        vigil.end().await
     }
 
     /// Does it, and returns when the cluster may be asked whether all is ready again.

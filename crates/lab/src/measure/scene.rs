@@ -18,9 +18,10 @@ use super::claims::{self, Claim};
 use super::damage::{Wound, blocking};
 use super::echo_pods::{self, EchoPods};
 use super::families::{ByFamily, Family};
-use super::place::{BESIDE_THE_SEGMENT, Where, is_beside};
+use super::place::{BESIDE_THE_SEGMENT, Segment, Where, is_beside};
 use super::probe;
 use super::probes::{Control, Probes};
+use super::reachability::{self, Checked};
 use super::say;
 use super::wait::wait_for;
 use super::wiretap::Wiretap;
@@ -96,7 +97,7 @@ impl<'a> Scene<'a> {
             addresses: families.concat(),
             machines: machines(bench, &nodes)?,
             nodes,
-            wiretap: Wiretap::open(&bench.lab, "client")?,
+            wiretap: Wiretap::open(&bench.lab, "client", place.segment().interface())?,
             pods: EchoPods::of(&bench.client, GROUP),
         };
         scene.reach().await?;
@@ -112,7 +113,14 @@ impl<'a> Scene<'a> {
         if self.addresses.iter().any(|address| is_beside(*address)) {
             let route = |lab: &crate::Lab| {
                 let mut ip = lab.netns_command("client", "ip");
-                crate::command::output(ip.args(["route", "replace", BESIDE_THE_SEGMENT, "dev", "eth0"])).map(drop)
+                crate::command::output(ip.args([
+                    "route",
+                    "replace",
+                    BESIDE_THE_SEGMENT,
+                    "dev",
+                    Segment::Eth0.interface(),
+                ]))
+                .map(drop)
             };
             self.bench.setup.cause(Wound::Route(BESIDE_THE_SEGMENT), route).await?;
         }
@@ -202,6 +210,19 @@ impl<'a> Scene<'a> {
             *moves.entry(Family::of(*address)).or_default() += claims::moves(&heard, *address);
         }
         moves
+    }
+
+    /// How the client's kernel found its neighbours when it asked between these moments.
+    pub(super) fn checked(&self, from: Instant, until: Instant) -> ByFamily<Checked> {
+        let steps = self.wiretap.steps_since(from);
+        let mut all: ByFamily<Checked> = ByFamily::new();
+        for address in &self.addresses {
+            let checked = reachability::checked(&steps, *address, from, until);
+            let family = all.entry(Family::of(*address)).or_default();
+            family.probes += checked.probes;
+            family.unanswered += checked.unanswered;
+        }
+        all
     }
 
     /// When the address of each family moved for the first time since then, as the client heard it.

@@ -66,12 +66,7 @@ struct Seen {
 
 impl Split {
     pub(super) async fn run(&self, bench: &Bench) -> Result<Report> {
-        let nodes = bench.lab.nodes()?.len();
-        let plug_in = move |lab: &Lab| {
-            network::unplug(lab, FAR)?; // what a killed measurement left
-            network::plug_in(lab, FAR, nodes)
-        };
-        bench.setup.cause(Wound::FarClient, plug_in).await?;
+        bench.far_client().await?;
         let scene = Scene::set(bench, self.place, self.addresses, Pods::Everywhere).await?;
         let mut runs = Vec::new();
         for number in 1..=self.runs {
@@ -91,7 +86,12 @@ impl Split {
         summaries.extend(answerers.into_iter().map(|count| count.exactly(1.0)));
         summaries.extend(figures("longest_silence_of_a_half_ms", "ms", |seen| ms(seen.gaps[0].max(seen.gaps[1])))?);
         Ok(Report {
-            title: format!("network in two halves for {} s, {nodes} nodes, {}", self.duration, bench.installed.place()),
+            title: format!(
+                "network in two halves for {} s, {} nodes, {}",
+                self.duration,
+                scene.nodes.len(),
+                bench.installed.place()
+            ),
             figures: summaries,
             method: vec![
                 format!(

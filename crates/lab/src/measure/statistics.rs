@@ -29,6 +29,8 @@ struct Limits {
     median_limit: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_limit: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    min_limit: Option<f64>,
 }
 
 impl Summary {
@@ -59,6 +61,12 @@ impl Summary {
         self
     }
 
+    /// No value may be less than `limit`.
+    pub(super) fn at_least(mut self, limit: f64) -> Summary {
+        self.limits.min_limit = Some(limit);
+        self
+    }
+
     /// Every value must be this one.
     pub(super) fn exactly(mut self, value: f64) -> Summary {
         self.limits.expected = Some(value);
@@ -67,11 +75,11 @@ impl Summary {
 
     /// Each limit in words, and whether it was kept.
     fn verdicts(&self) -> Vec<(bool, String)> {
-        let Limits { expected, median_limit, max_limit } = self.limits;
-        let at_most = |which, have: f64, limit: f64| {
-            let words = format!("{} {which} {} {}, limit {}", self.name, number(have), self.unit, number(limit));
-            (have <= limit, words)
+        let Limits { expected, median_limit, max_limit, min_limit } = self.limits;
+        let words = |which, have: f64, limit: f64| {
+            format!("{} {which} {} {}, limit {}", self.name, number(have), self.unit, number(limit))
         };
+        let at_most = |which, have: f64, limit: f64| (have <= limit, words(which, have, limit));
         let expected = expected.map(|expected| {
             let range = format!("{} to {}", number(self.min), number(self.max));
             let have = if self.min == self.max { number(self.min) } else { range };
@@ -80,7 +88,8 @@ impl Summary {
         });
         let median = median_limit.map(|limit| at_most("median", self.median, limit));
         let worst = max_limit.map(|limit| at_most("worst", self.max, limit));
-        [expected, median, worst].into_iter().flatten().collect()
+        let least = min_limit.map(|limit| (self.min >= limit, words("least", self.min, limit)));
+        [expected, median, worst, least].into_iter().flatten().collect()
     }
 }
 
@@ -231,6 +240,8 @@ mod tests {
             (of(&[1.0, 1.0]).exactly(1.0), true),
             (of(&[0.0, 1.0]).exactly(1.0), false),
             (of(&[1.0, 2.0]).exactly(1.0), false),
+            (of(&[1.0, 2.0]).at_least(1.0), true),
+            (of(&[0.0, 2.0]).at_least(1.0), false),
         ] {
             assert_eq!(judged(figure.clone()).is_kept(), kept, "{figure:?}");
         }
