@@ -11,6 +11,7 @@ mod dual_stack;
 mod helm;
 mod idle;
 mod impossible;
+mod inspection;
 mod leader;
 mod local_policy;
 mod manifests;
