@@ -67,6 +67,12 @@ helm.sh/chart: {{ printf "%s-%s" $context.Chart.Name $context.Chart.Version | re
 {{- include "landfall.fullname" . -}}-controller
 {{- end -}}
 
+{{/* off, dry-run or on. YAML reads a bare on as true. An upgrade with --reuse-values from a version without it brings none along. */}}
+{{- define "landfall.evictEndpoints" -}}
+{{- $mode := (.Values.failover | default dict).evictEndpoints | default "off" | toString -}}
+{{- if eq $mode "true" }}on{{ else if eq $mode "false" }}off{{ else }}{{ $mode }}{{ end -}}
+{{- end -}}
+
 {{/* The Secret with the key that speakers share; the controller makes it. */}}
 {{- define "landfall.speakerKeySecret" -}}
 {{- include "landfall.fullname" . -}}-speaker-key

@@ -28,6 +28,11 @@ pub const NODE: &str = "landfall.io/node";
 /// controller places an address on a node whose network has it.
 pub const NETWORKS: &str = "landfall.io/networks";
 
+/// On a speaker's ConfigurationState, where `failover.evictEndpoints` is on: what it observes of other nodes at present, as
+/// `{"at": "2026-01-31T12:00:00Z", "silent": ["n2"]}`. Those that it names are out by their observers' verdict, and their kernels
+/// left this speaker's own questions unanswered. The time makes each word another one.
+pub const SILENT_NODES: &str = "landfall.io/silent-nodes";
+
 /// On a Node, with the value "true": it is to answer for nothing as long as another can.
 pub const DRAIN: &str = "landfall.io/drain";
 

@@ -6,6 +6,7 @@
 pub mod admission;
 pub mod contest;
 pub mod converge;
+pub mod eviction;
 pub mod model;
 pub mod packed_labels;
 pub mod patch;

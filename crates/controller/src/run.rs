@@ -5,6 +5,7 @@
 //! - up to [`WRITES`] writes, each a task; an aborted one is decided and sent again in the next term;
 //! - the keeper of the ConfigurationState `controller` ([`configuration_state`]), likewise;
 //! - the keeper of the speakers' key ([`speaker_key`]), likewise;
+//! - what takes the Pods of dead nodes out of service ([`eviction`]), if that is asked for; may be aborted at any time;
 //! - the webhooks' server and its certificate's keeper ([`admission`](crate::admission)); may be aborted at any time;
 //! - the event recorder and the probe server ([`landfall_runtime`]).
 
@@ -26,6 +27,7 @@ use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use crate::admission;
+use crate::eviction::{self, EvictionMetrics};
 use crate::model::{Model, Now, Write, Written};
 use crate::speaker_key::{self, Right};
 use crate::watch;
@@ -52,6 +54,8 @@ pub struct Settings {
     pub lease: Option<String>,
     /// The Secret with the speakers' key; `None`: somebody else keeps it, or nobody.
     pub speaker_key: Option<speaker_key::Settings>,
+    /// What to do about the Pods of nodes that the speakers find dead; `None`: nothing.
+    pub eviction: Option<eviction::Settings>,
 }
 
 /// Runs until the process is asked to end.
@@ -64,6 +68,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let (beat, synced) = (health.task("model"), health.step("election of a leader, and its first list of every kind"));
     let mut registry = metrics::registry();
     let client = client::connect().await?;
+    let eviction = settings.eviction.map(|eviction| (eviction, EvictionMetrics::default()));
+    eviction.iter().for_each(|(_, metrics)| metrics.register(&mut registry));
     let instance = std::env::var("HOSTNAME").unwrap_or_default();
     let recorder = Recorder::start(client.clone(), "landfall-controller", instance.clone(), &mut registry);
     if let Some(admission) = settings.admission {
@@ -85,6 +91,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         class: settings.lb_class,
         pod: settings.pod,
         speaker_key: settings.speaker_key,
+        eviction,
         shutdown,
         leadership,
         recorder,
@@ -107,6 +114,7 @@ struct Replica {
     class: Option<String>,
     pod: Option<Pod>,
     speaker_key: Option<speaker_key::Settings>,
+    eviction: Option<(eviction::Settings, EvictionMetrics)>,
     shutdown: shutdown::Shutdown,
     leadership: tokio::sync::watch::Receiver<Leadership>,
     recorder: Recorder,
@@ -151,6 +159,11 @@ impl Replica {
             let right = Right { leadership: self.leadership.clone(), term };
             speaker_key::keep(&self.client, &self.namespace, settings, right)
         });
+        let evictor = self.eviction.clone().map(|(settings, metrics)| {
+            let right = Right { leadership: self.leadership.clone(), term };
+            let (class, recorder) = (self.class.as_deref(), self.recorder.clone());
+            eviction::start(&self.client, &self.namespace, class, settings, right, recorder, metrics)
+        });
         let mut model = Model::default();
         let mut writes: JoinSet<(Write, Written)> = JoinSet::new();
         let mut tick = tokio::time::interval(probes::TICK);
@@ -194,7 +207,7 @@ impl Replica {
                 self.synced.done();
             }
         }
-        drop((watches, object, key));
+        drop((watches, object, key, evictor));
         self.recorder.give_way(false);
         // Each ends with the right to write, at the latest.
         while writes.join_next().await.is_some() {}

@@ -23,7 +23,7 @@ use crate::placement::Node;
 use crate::service::{Service, ServiceView};
 
 /// The ConfigurationStates of speakers; [`landfall_runtime::configuration_state`] labels them so.
-const SPEAKERS: &str = "metallb.io/component-type=speaker";
+pub(crate) const SPEAKERS: &str = "metallb.io/component-type=speaker";
 
 view! {
     /// A Node.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use landfall_config::duration::{self, DurationError};
-use landfall_controller::{admission, speaker_key};
+use landfall_controller::{admission, eviction, speaker_key};
 use landfall_runtime::{configuration_state, logs};
 use landfall_speaker::MembershipSettings;
 use tracing::{error, info};
@@ -68,6 +68,8 @@ struct ControllerArgs {
     webhooks: WebhookArgs,
     #[command(flatten)]
     speaker_key: SpeakerKeyArgs,
+    #[command(flatten)]
+    eviction: EvictionArgs,
     /// Elect one of the replicas, which alone writes. With false there must never be two, not even during an upgrade
     /// (strategy Recreate): two would give the same address to different Services
     #[arg(
@@ -125,6 +127,24 @@ struct SpeakerKeyArgs {
     speaker_key_pause: Duration,
 }
 
+#[derive(Debug, clap::Args)]
+struct EvictionArgs {
+    /// Take the Pods behind LoadBalancer Services on a node that the speakers find dead out of service at once, as Kubernetes does 45 s
+    /// later: off, dry-run (only say what would be done) or on
+    #[arg(long, value_enum, default_value_t = EvictEndpoints::Off, value_name = "MODE")]
+    evict_endpoints: EvictEndpoints,
+    /// Nothing is done while more than this share of the nodes seem dead at once; one node is always allowed: 1 to 50
+    #[arg(long, default_value_t = 30, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..=50))]
+    evict_at_most: u8,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum EvictEndpoints {
+    Off,
+    DryRun,
+    On,
+}
+
 #[derive(Clone, Copy, Debug)]
 enum WebhookMode {
     Enabled,
@@ -169,6 +189,9 @@ struct SpeakerArgs {
     refresh_interval: Duration,
     #[command(flatten)]
     membership: MembershipArgs,
+    /// Tell the controller, by the API, which nodes this speaker finds silent: for its --evict-endpoints
+    #[arg(long)]
+    report_silent_nodes: bool,
 }
 
 /// How speakers watch each other.
@@ -243,6 +266,7 @@ impl Command {
                     .map(|(name, uid)| configuration_state::Pod { name, uid }),
                 lease: args.leader_elect.then_some(args.lease_name),
                 speaker_key: args.speaker_key.into_settings(),
+                eviction: args.eviction.into_settings(),
             }),
             Command::Speaker(args) => Job::Speaker(landfall_speaker::Settings {
                 node_name: not_empty(args.node_name).context(
@@ -255,6 +279,7 @@ impl Command {
                 ignore_exclude_label: args.ignore_exclude_lb,
                 refresh_interval: args.refresh_interval,
                 membership: args.membership.into_settings()?,
+                report_silent_nodes: args.report_silent_nodes,
                 // The speaker is on the node's own network: what it says there is for kubelet only.
                 probe_address: (Ipv4Addr::LOCALHOST, args.common.health_probe_port).into(),
                 namespace: namespace(args.common.namespace),
@@ -276,6 +301,17 @@ impl WebhookArgs {
             }),
             WebhookMode::Disabled => None,
         }
+    }
+}
+
+impl EvictionArgs {
+    fn into_settings(self) -> Option<eviction::Settings> {
+        let dry_run = match self.evict_endpoints {
+            EvictEndpoints::Off => return None,
+            EvictEndpoints::DryRun => true,
+            EvictEndpoints::On => false,
+        };
+        Some(eviction::Settings { dry_run, at_most_percent: self.evict_at_most })
     }
 }
 

@@ -42,6 +42,8 @@ pub(crate) struct Watch {
     kernel: Kernel,
     unanswered: u32,
     asked: Option<Duration>,
+    /// We have asked its kernel ourselves, in vain, and have heard nothing of it since.
+    pub(crate) asked_in_vain: bool,
     /// How often the present stance was said, and when to say it again.
     said: u32,
     say_at: Duration,
@@ -69,6 +71,7 @@ impl Watch {
             kernel: Kernel::Unknown,
             unanswered: 0,
             asked: None,
+            asked_in_vain: false,
             said: 0,
             say_at: awake,
             verdict: false,
@@ -80,19 +83,19 @@ impl Watch {
     pub(crate) fn heard(&mut self, awake: Duration) {
         self.heard = awake;
         self.kernel = Kernel::Unknown;
-        (self.unanswered, self.asked) = (0, None);
+        (self.unanswered, self.asked, self.asked_in_vain) = (0, None, false);
     }
 
     /// Its kernel has answered.
     pub(crate) fn answered(&mut self) {
         self.kernel = Kernel::Answers;
-        self.unanswered = 0;
+        (self.unanswered, self.asked_in_vain) = (0, false);
     }
 
     /// We were not awake ourselves: whatever we missed, it has a whole window anew.
     pub(crate) fn give_time(&mut self, awake: Duration) {
         self.heard = awake;
-        (self.unanswered, self.asked) = (0, None);
+        (self.unanswered, self.asked, self.asked_in_vain) = (0, None, false);
     }
 
     /// Looks at the member. `gone` says that its speaker is known to be gone, `expired` that it was covered for as long as
@@ -104,7 +107,7 @@ impl Watch {
         if gone || silence >= pace.beat + pace.slack {
             let patience = pace.ask / 2;
             if self.unanswered >= SILENT_ASKS && self.asked.is_some_and(|asked| awake >= asked + patience) {
-                self.kernel = Kernel::Silent;
+                (self.kernel, self.asked_in_vain) = (Kernel::Silent, true);
             }
             if self.kernel != Kernel::Silent && self.asked.is_none_or(|asked| awake >= asked + pace.ask) {
                 self.asked = Some(awake);

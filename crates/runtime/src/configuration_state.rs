@@ -41,7 +41,8 @@ pub enum Component {
 
 impl Component {
     /// metadata.name of the object.
-    fn object(&self) -> String {
+    #[must_use]
+    pub fn object(&self) -> String {
         match self {
             Self::Controller => "controller".into(),
             Self::Speaker(node) => format!("speaker-{node}"),

@@ -31,9 +31,10 @@ pub(crate) enum Event {
 pub(crate) enum Manner {
     /// The first one: for all, and once more for each neighbour that surely has to know.
     Opening,
-    /// The rest of the burst: for all.
+    /// The next ones of the burst: for all.
     Repeat,
-    /// One of those that keep tables fresh; whether somebody else has the address is asked on this occasion.
+    /// The last of the burst, and those that keep tables fresh: for all, and whether somebody else has the address is asked on this
+    /// occasion. Not earlier: who hands an address over to us still answers, for IPv6 to all, and would draw neighbours back.
     Refresh,
 }
 
@@ -145,7 +146,7 @@ fn manner(progress: Progress) -> Manner {
     let [.., last] = BURST;
     match progress.sent {
         0 => Manner::Opening,
-        _ if progress.due <= progress.started + last => Manner::Repeat,
+        _ if progress.due < progress.started + last => Manner::Repeat,
         _ => Manner::Refresh,
     }
 }

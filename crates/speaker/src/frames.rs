@@ -360,7 +360,7 @@ fn unasked(addresses: &[IpAddr], what: &Unasked, askers: &[(IpAddr, MacAddr)]) -
             unknown.map(|ip| (*ip, None)).chain(askers.iter().map(|(ip, mac)| (*ip, Some(*mac)))).collect();
         frames.extend(addresses.iter().flat_map(|ip| all.iter().filter_map(|to| in_person(*ip, *to))));
     }
-    if *manner != Manner::Repeat {
+    if *manner == Manner::Refresh {
         frames.extend(probes());
     }
     frames

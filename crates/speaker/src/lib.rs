@@ -33,6 +33,7 @@ mod run;
 mod sharers;
 mod socket_options;
 pub mod standing;
+mod silence;
 mod status;
 mod tables;
 mod unheard;

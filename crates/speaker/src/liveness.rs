@@ -3,7 +3,7 @@
 //! Lives on the wire thread, so that reading ten thousand Services never delays a beat. Nothing is said to anybody before the API
 //! half has its first lists: who beats may own addresses, and must be able to answer for them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use anyhow::Context as _;
 use landfall_membership::{
     Cause, Down, Keys, Leave, MAX_DATAGRAM, Macs, Member, Membership, Output, Start, View, WireCheck,
 };
-use landfall_runtime::{random, timer};
+use landfall_runtime::{publish, random, timer};
 use landfall_wire::MacAddr;
 use tokio::sync::watch;
 
@@ -51,6 +51,17 @@ pub struct LivenessInputs {
     pub keys: watch::Receiver<Option<Keyring>>,
     /// What we are to do.
     pub stance: watch::Receiver<Stance>,
+    /// Where to tell what we observe, if anybody wants to know.
+    pub observed: Option<watch::Sender<Observed>>,
+}
+
+/// What this speaker observes of the nodes whose observer it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// They are out by the verdict of their observers, and their kernels left our own questions unanswered.
+    pub silent: BTreeSet<Arc<str>>,
+    /// There is a node that we do not hear.
+    pub misses_beats: bool,
 }
 
 /// Something happened.
@@ -257,7 +268,15 @@ impl Liveness {
         if !self.checks.is_empty() {
             return Next::Checked(std::mem::take(&mut self.checks));
         }
+        self.tell_observed();
         if self.handed_over && self.stance == Stance::Restart { Next::HandedOver } else { Next::Wait }
+    }
+
+    fn tell_observed(&self) {
+        if let (Some(observed), Some(membership)) = (&self.inputs.observed, &self.membership) {
+            let silent = membership.silent().map(Arc::clone).collect();
+            publish::if_changed(observed, Observed { silent, misses_beats: membership.misses_beats() });
+        }
     }
 
     /// Whether we drain and the others have not taken over yet: until then we go on answering.

@@ -41,6 +41,7 @@ use crate::liveness::{LivenessInputs, Members, Stance};
 use crate::membership_settings::MembershipSettings;
 use crate::model::{Decided, Model, ServiceKey};
 use crate::refresh::Refresh;
+use crate::silence;
 use crate::standing::Watched;
 use crate::status::{self, Answered, Inputs, ObjectClient};
 use crate::wire_metrics::WireMetrics;
@@ -69,6 +70,8 @@ pub struct Settings {
     pub refresh_interval: Duration,
     /// How the speakers watch each other.
     pub membership: MembershipSettings,
+    /// Tell the controller, by the API, which nodes are silent.
+    pub report_silent_nodes: bool,
 }
 
 /// Runs the speaker until the process is asked to end.
@@ -101,7 +104,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
             let MembershipSettings { settings: tunables, address, port, .. } = settings.membership.clone();
             let address = address.context("--speaker-key-secret is given and --node-address is not: give both")?;
             let keys = keys::follow(&client, &settings.namespace, secret);
-            Some(LivenessInputs { settings: tunables, address, port, members, keys, stance })
+            let observed = settings.report_silent_nodes.then(|| silence::report(&client, &settings));
+            Some(LivenessInputs { settings: tunables, address, port, members, keys, stance, observed })
         }
     };
     let watched = if liveness.is_some() { Watched::BySpeakers } else { Watched::ByApi };

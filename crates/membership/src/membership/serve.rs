@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Membership, send};
-use crate::message::WireCheck;
+use crate::message::{Stance, WireCheck};
+use crate::peer::Peer;
 use crate::view::View;
 use crate::{Down, Macs, MemberId};
 
@@ -72,6 +73,21 @@ impl Membership {
     #[must_use]
     pub fn node_at(&self, mac: [u8; 6]) -> Option<&Arc<str>> {
         self.peers.values().find(|peer| peer.macs.contains(mac)).map(|peer| &peer.member.node)
+    }
+
+    /// The nodes that are out by the verdict of their observers, of which we are one and have asked the kernel ourselves, in vain.
+    /// One whose speaker is merely gone is not among them, however long.
+    pub fn silent(&self) -> impl Iterator<Item = &Arc<str>> {
+        let peers = self.rings.watched.iter().filter_map(|id| self.peers.get(id));
+        let in_vain = |peer: &&Box<Peer>| peer.watch.as_ref().is_some_and(|watch| watch.asked_in_vain);
+        peers.filter(|peer| peer.view == View::Out).filter(in_vain).map(|peer| &peer.member.node)
+    }
+
+    /// Whether there is a member that we watch and do not hear. Who is cut off misses everybody, and holds nobody to be out yet.
+    #[must_use]
+    pub fn misses_beats(&self) -> bool {
+        let watches = self.rings.watched.iter().filter_map(|id| self.peers.get(id)?.watch.as_ref());
+        watches.into_iter().any(|watch| watch.stance != Stance::Hears)
     }
 
     /// Whether this node may own addresses. These are the nodes that are alive, suspect or covered; where there is none of

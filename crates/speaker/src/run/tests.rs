@@ -27,6 +27,7 @@ fn owner() -> Owner {
             port: 7946,
             secret: None,
         },
+        report_silent_nodes: false,
     };
     let mut model = Model::new("n1".into(), false, Watched::BySpeakers);
     for event in [

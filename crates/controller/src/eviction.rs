@@ -1,0 +1,278 @@
+//! Takes the Pods behind LoadBalancer Services on a dead node out of service, 45 s before Kubernetes does (`failover.evictEndpoints`).
+//!
+//! The speakers say on their ConfigurationStates which nodes they find silent; [`judge`] decides; and the Pods' condition
+//! `Ready` becomes False, which is what the node controller does when it gives a node up. EndpointSlices and every kube-proxy
+//! follow. A kubelet that lives puts its Pods' status right by itself within ten seconds, so nothing is to be undone.
+//! `docs/decisions/0010-evict-endpoints.md` says what could go wrong, and what stops it.
+//!
+//! Nothing of this runs unless it is asked for; and only while we lead.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1;
+use kube::api::{ListParams, Patch};
+use kube::core::PartialObjectMeta;
+use kube::runtime::watcher;
+use kube::{Api, Client};
+use landfall_api::{ConfigurationState, annotations, labels};
+use landfall_runtime::client::chain;
+use landfall_runtime::events::{Event, Kind, Recorder, Subject};
+use landfall_runtime::table::Table;
+use landfall_runtime::tasks::Tasks;
+use landfall_runtime::timer;
+use landfall_runtime::view;
+use landfall_runtime::view::or_default;
+use landfall_runtime::watch::{self, CHANNEL_BOUND, Change};
+use serde::Deserialize;
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use crate::speaker_key::Right;
+use crate::watch::SPEAKERS;
+use crate::write::params;
+
+mod judge;
+mod metrics;
+mod pods;
+
+use judge::{Findings, Judge, Spared, Verdict, Why};
+pub use metrics::EvictionMetrics;
+use pods::{PodView, Selected, is_in_service, not_ready};
+
+/// The reason of the Pods' condition `Ready`.
+pub const REASON: &str = "LandfallNodeSilent";
+/// Of the events on the Node.
+const EVICTED: &str = "EndpointsEvicted";
+const WOULD_EVICT: &str = "EndpointsWouldBeEvicted";
+const SPARED: &str = "EndpointsKept";
+
+/// Longer than a healthy API server ever takes.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// Pods that are written at one time.
+const WRITES: usize = 16;
+/// How often the Pods of a dead node are tried, when a request fails.
+const TRIES: u32 = 3;
+
+/// What to do about dead nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Only say what would be done.
+    pub dry_run: bool,
+    /// Percent of the nodes that may be out of service at once; one may always.
+    pub at_most_percent: u8,
+}
+
+view! {
+    /// What is read of a Service.
+    ServiceView of v1::Service { spec: ServiceSpec }
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ServiceSpec {
+    #[serde(rename = "type")]
+    type_: Option<String>,
+    load_balancer_class: Option<String>,
+    #[serde(deserialize_with = "or_default")]
+    selector: BTreeMap<String, String>,
+}
+
+/// A speaker's ConfigurationState: its node, and what the annotation says.
+type Said = (String, Option<Option<String>>);
+/// A Service's namespace and name, and its selector if it is one of ours.
+type Selecting = ((String, String), Option<Selected>);
+
+enum Heard {
+    Speaker(Change<Said>),
+    Service(Change<Selecting>),
+}
+
+/// Watches and judges until the result is dropped.
+pub(crate) fn start(
+    client: &Client,
+    namespace: &str,
+    class: Option<&str>,
+    settings: Settings,
+    right: Right,
+    recorder: Recorder,
+    metrics: EvictionMetrics,
+) -> Tasks {
+    let (to_owner, heard) = mpsc::channel(CHANNEL_BOUND);
+    let speakers: Api<PartialObjectMeta<ConfigurationState>> = Api::namespaced(client.clone(), namespace);
+    let services: Api<ServiceView> = Api::all(client.clone());
+    let class = class.map(str::to_owned);
+    let config = watcher::Config::default;
+    let evictor = Evictor {
+        client: client.clone(),
+        judge: Judge::new(settings.at_most_percent, Instant::now()),
+        speakers: Table::default(),
+        services: Table::default(),
+        settings,
+        right,
+        recorder,
+        metrics,
+    };
+    Tasks::from(vec![
+        watch::spawn(speakers, config().labels(SPEAKERS), said, to_owner.clone(), Heard::Speaker),
+        watch::spawn(services, config(), move |service| selecting(service, class.as_deref()), to_owner, Heard::Service),
+        tokio::spawn(evictor.run(heard)),
+    ])
+}
+
+fn said(state: PartialObjectMeta<ConfigurationState>) -> Said {
+    let word = state.metadata.annotations.unwrap_or_default().remove(annotations::SILENT_NODES);
+    let node = state.metadata.labels.unwrap_or_default().remove(labels::NODE_NAME).unwrap_or_default();
+    (node, Some(word))
+}
+
+/// One without a selector chooses no Pods: who made its EndpointSlices has to see to them.
+fn selecting(service: ServiceView, class: Option<&str>) -> Selecting {
+    let ServiceSpec { type_, load_balancer_class, selector } = service.spec;
+    let key = (service.metadata.namespace.unwrap_or_default(), service.metadata.name.unwrap_or_default());
+    let ours = type_.as_deref() == Some("LoadBalancer") && load_balancer_class.as_deref() == class;
+    (key, (ours && !selector.is_empty()).then_some(Selected(selector)))
+}
+
+/// A word, as the annotation has it. One that cannot be read is none.
+#[derive(Deserialize)]
+struct Word {
+    silent: BTreeSet<String>,
+}
+
+struct Evictor {
+    client: Client,
+    judge: Judge,
+    speakers: Table<String, Option<String>>,
+    services: Table<(String, String), Selected>,
+    settings: Settings,
+    right: Right,
+    recorder: Recorder,
+    metrics: EvictionMetrics,
+}
+
+impl Evictor {
+    async fn run(mut self, mut heard: mpsc::Receiver<Heard>) {
+        info!(settings = ?self.settings, "nodes that the speakers find dead are taken out of service");
+        loop {
+            let due = self.judge.next_due(Instant::now());
+            tokio::select! {
+                news = heard.recv() => match news {
+                    Some(Heard::Speaker(change)) => self.hear(change),
+                    Some(Heard::Service(change)) => drop(self.services.apply(change)),
+                    None => return,
+                },
+                () = timer::sleep_until(due) => {}
+            }
+            let Findings { dead, spared } = self.judge.look(Instant::now());
+            for spared in spared {
+                self.say_spared(&spared);
+            }
+            for verdict in dead {
+                self.evict(verdict).await;
+            }
+        }
+    }
+
+    /// Only what is said while we listen is a word: what a list brings may be old.
+    fn hear(&mut self, change: Change<Said>) {
+        let live = matches!(change, Change::Applied(_));
+        for (node, _) in self.speakers.apply(change) {
+            let Some(word) = self.speakers.get(&node) else {
+                self.judge.is_gone(&node);
+                continue;
+            };
+            let word = word.as_deref().filter(|_| live).and_then(|text| serde_json::from_str::<Word>(text).ok());
+            match word {
+                Some(word) => self.judge.says(&node, word.silent, Instant::now()),
+                None => self.judge.exists(&node),
+            }
+        }
+    }
+
+    fn say_spared(&self, Spared { node, why }: &Spared) {
+        warn!(node, %why, "the speakers find a node dead, and its Pods are left in service");
+        self.metrics.spared(*why);
+        let message = format!("the speakers find node {node} dead, and its Pods are left in service: {why}");
+        self.record(node, SPARED, message);
+    }
+
+    async fn evict(&self, verdict: Verdict) {
+        let Verdict { node, by } = verdict;
+        let by = by.join(", ");
+        for _ in 0..TRIES {
+            match tokio::time::timeout(TIMEOUT, self.try_evict(&node, &by)).await {
+                Ok(Ok(count)) => {
+                    let pods = if count == 1 { "Pod" } else { "Pods" };
+                    let what = match self.settings.dry_run {
+                        true => "would be taken out of service, if failover.evictEndpoints were on",
+                        false => "are taken out of service",
+                    };
+                    let message = format!(
+                        "{count} {pods} of LoadBalancer Services on node {node} {what}: the speakers on {by} hear neither its \
+                         speaker nor its kernel"
+                    );
+                    warn!(node, by, count, dry_run = self.settings.dry_run, "{message}");
+                    self.metrics.evicted(self.settings.dry_run, count);
+                    self.record(&node, if self.settings.dry_run { WOULD_EVICT } else { EVICTED }, message);
+                    return;
+                }
+                Ok(Err(why)) => warn!(node, error = why, "cannot take the Pods of a dead node out of service"),
+                Err(_) => warn!(node, "cannot take the Pods of a dead node out of service in time"),
+            }
+        }
+    }
+
+    /// Returns how many Pods.
+    async fn try_evict(&self, node: &str, by: &str) -> Result<usize, String> {
+        let pods: Api<PodView> = Api::all(self.client.clone());
+        let here = ListParams::default().fields(&format!("spec.nodeName={node}"));
+        let pods = pods.list(&here).await.map_err(|error| chain(&error))?;
+        let services = self.services.entries();
+        let chosen: Vec<PodView> = pods.items.into_iter().filter(|pod| is_in_service(pod, services)).collect();
+        if self.settings.dry_run {
+            return Ok(chosen.len());
+        }
+        let mut count = 0;
+        for some in chosen.chunks(WRITES) {
+            let written = futures::future::join_all(some.iter().map(|pod| self.take_out(pod, node, by))).await;
+            let written: Result<Vec<bool>, String> = written.into_iter().collect();
+            count += written?.into_iter().filter(|taken_out| *taken_out).count();
+        }
+        Ok(count)
+    }
+
+    /// Whether it was done. The patch names the version that was read: a Pod whose kubelet has just written is not dead.
+    async fn take_out(&self, pod: &PodView, node: &str, by: &str) -> Result<bool, String> {
+        let leadership = self.right.leadership.borrow().time_for_write(self.right.term, Instant::now(), TIMEOUT);
+        if leadership.is_none() {
+            return Err("another controller leads".into());
+        }
+        let meta = &pod.metadata;
+        let (namespace, name) = (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
+        let pods: Api<PodView> = Api::namespaced(self.client.clone(), namespace);
+        let patch = not_ready(pod, node, by, Timestamp::now());
+        match pods.patch_status(name, &params(), &Patch::Strategic(&patch)).await {
+            Ok(_) => Ok(true),
+            Err(kube::Error::Api(refusal)) if matches!(refusal.code, 404 | 409) => {
+                info!(namespace, pod = name, why = refusal.message, "left in service: it is gone, or has changed meanwhile");
+                Ok(false)
+            }
+            Err(error) => Err(format!("Pod {namespace}/{name}: {}", chain(&error))),
+        }
+    }
+
+    /// As kubelet does, the Node's name is its uid in events.
+    fn record(&self, node: &str, reason: &'static str, message: String) {
+        let about = Subject {
+            api_version: "v1",
+            kind: "Node",
+            namespace: None,
+            name: node.to_owned(),
+            uid: node.to_owned(),
+        };
+        let occasion = Timestamp::now().to_string();
+        self.recorder.record(Event { about, kind: Kind::Warning, reason, message, occasion });
+    }
+}
