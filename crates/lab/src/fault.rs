@@ -57,11 +57,13 @@ impl Lab {
         }
     }
 
-    /// Undoes whatever was done to a node, and returns when Kubernetes calls it Ready again.
+    /// Undoes whatever was done to a node, joins the nodes if they are in two parts, and returns when Kubernetes calls the node
+    /// Ready again.
     /// # Errors
     /// It does not become Ready.
     pub fn heal(&self, node: &str) -> Result<()> {
         let machine = self.node(node)?;
+        self.end_partition()?;
         let beat = self.last_beat(node)?;
         let was_off = machine.init_pid().is_none();
         if was_off {

@@ -19,6 +19,7 @@ mod installed;
 mod latency;
 mod memory;
 mod moves;
+mod outage;
 mod place;
 mod pods;
 mod probe;
@@ -33,6 +34,7 @@ mod split;
 mod statistics;
 mod tally;
 mod vigil;
+mod visits;
 mod wait;
 mod wiretap;
 
@@ -80,6 +82,7 @@ enum What {
     Failover(failover::Failover),
     Restart(restart::Restart),
     Drain(drain::Drain),
+    Outage(outage::Outage),
     Split(split::Split),
     Freeze(freeze::Freeze),
     Calm(calm::Calm),
@@ -149,6 +152,7 @@ impl What {
             What::Split(split) => split.place.count(split.addresses),
             What::Restart(restart) => restart.held.place.count(1),
             What::Drain(drain) => drain.held.place.count(1),
+            What::Outage(outage) => outage.place.count(1),
             What::Freeze(freeze) => freeze.place.count(1),
             What::Calm(calm) => calm.place.count(1),
             What::Memory(_) | What::Latency(_) | What::Burst(_) => 0,
@@ -163,6 +167,7 @@ impl What {
             What::Failover(failover) => failover.run(bench).await,
             What::Restart(restart) => restart.run(bench).await,
             What::Drain(drain) => drain.run(bench).await,
+            What::Outage(outage) => outage.run(bench).await,
             What::Split(split) => split.run(bench).await,
             What::Freeze(freeze) => freeze.run(bench).await,
             What::Calm(calm) => calm.run(bench).await,

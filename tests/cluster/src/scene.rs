@@ -83,10 +83,11 @@ impl Scene {
         Ok(())
     }
 
-    /// Removes what tests make. Services go at once, so that nothing of them is announced; the rest of the namespaces
-    /// goes in its own time.
+    /// Joins the nodes if they are in two parts, and removes what tests make. Services go at once, so that nothing of them is
+    /// announced; the rest of the namespaces goes in its own time.
     fn clear(&self) -> Result<()> {
         let lab = &self.lab;
+        lab.end_partition()?;
         let namespaces = lab.kubectl(&["get", "namespaces", "--selector", LABEL, "--output", "name"])?;
         for namespace in namespaces.lines().filter_map(|line| line.split_once('/')) {
             lab.kubectl(&["delete", "services", "--all", "--namespace", namespace.1])?;

@@ -12,6 +12,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
+use super::probe::go_first;
+use super::visits::{Answered, Failure, Visit};
+use crate::echo::EchoAnswer;
 use crate::lab::Lab;
 
 /// An established connection sends a request this long after each answer.
@@ -21,6 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A new connection has failed when it is not established, asked and answered by then: before TCP sends its second SYN, so
 /// that a single lost packet shows.
 const HURRY: Duration = Duration::from_millis(900);
+/// Between the beginnings of two new connections, where a measurement has no other wish.
+pub(super) const NEW_EVERY: Duration = Duration::from_millis(20);
 /// Opening the connections that are to last, while nothing is wrong.
 const OPEN: Duration = Duration::from_secs(10);
 
@@ -38,24 +43,14 @@ pub(super) struct Load {
 pub(super) struct Seen {
     /// Why established connections broke, one line for each that did.
     pub(super) broken: Vec<String>,
-    /// New connections that were tried.
-    pub(super) tried: usize,
-    /// Those that failed.
-    pub(super) failed: Vec<Failure>,
+    /// New connections that were tried and have come to their end, in the order in which they did.
+    pub(super) visits: Vec<Visit>,
 }
 
-/// A new connection that failed.
-#[derive(Clone, Debug)]
-pub(super) struct Failure {
-    /// When it was established, if it came to that.
-    pub(super) established: Option<Instant>,
-    pub(super) why: String,
-}
-
-impl Failure {
-    /// Whether it was established already by then.
-    pub(super) fn was_established(&self, by: Instant) -> bool {
-        self.established.is_some_and(|at| at <= by)
+impl Seen {
+    /// The new connections that failed.
+    pub(super) fn failures(&self) -> impl Iterator<Item = &Failure> {
+        self.visits.iter().filter_map(|visit| visit.result.as_ref().err())
     }
 }
 
@@ -76,6 +71,7 @@ impl Clients {
         // A thread that is started inside the namespace stays in it, and so do its sockets.
         let thread = lab.in_netns(place, || {
             std::thread::spawn(move || -> Result<()> {
+                go_first();
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
                 runtime.block_on(work(server, load, stopped, &open, &into));
                 Ok(())
@@ -174,15 +170,16 @@ async fn come(
             let visit = async {
                 let mut connection = Connection::open(server).await?;
                 established = Some(Instant::now());
-                connection.ask().await
+                let body = connection.ask().await?;
+                let answer: EchoAnswer = serde_json::from_slice(&body).context("this is not the lab's echo server")?;
+                Ok(Answered { at: Instant::now(), node: answer.node })
             };
             let result = timeout(HURRY, visit).await.unwrap_or_else(|_| bail!("not done after {HURRY:?}"));
-            let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-            seen.tried += 1;
-            if let Err(error) = result {
-                let why = format!("{error:#}, {} ms after it began", began.elapsed().as_millis());
-                seen.failed.push(Failure { established, why });
-            }
+            let result = result.map_err(|error: anyhow::Error| Failure {
+                established,
+                why: format!("{error:#}, {} ms after it began", began.elapsed().as_millis()),
+            });
+            seen.lock().unwrap_or_else(PoisonError::into_inner).visits.push(Visit { began, result });
         });
         while under_way.try_join_next().is_some() {}
     }
@@ -202,8 +199,8 @@ impl Connection {
         Ok(Connection { stream: BufReader::new(stream), server })
     }
 
-    /// A request, and its whole answer.
-    async fn ask(&mut self) -> Result<()> {
+    /// A request, and its whole answer, of which it returns the body.
+    async fn ask(&mut self) -> Result<Vec<u8>> {
         let request = format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", self.server);
         self.stream.write_all(request.as_bytes()).await.context("send")?;
         let (mut line, mut length) = (String::new(), 0);
@@ -219,7 +216,7 @@ impl Connection {
         }
         let mut body = vec![0; length];
         self.stream.read_exact(&mut body).await.context("receive")?;
-        Ok(())
+        Ok(body)
     }
 }
 
@@ -229,6 +226,10 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
+
+    /// An echo server's answer.
+    const BODY: &str =
+        r#"{"pod":"web-1","node":"n2","client":"192.0.2.9:40000","local":"192.0.2.1:80","protocol":"http"}"#;
 
     /// A server on this computer that answers `answers` requests on each connection and then closes it.
     fn server(answers: usize) -> SocketAddr {
@@ -241,7 +242,7 @@ mod tests {
                     let mut request = [0; 1024];
                     for _ in 0..answers {
                         if stream.read(&mut request).is_ok_and(|length| length > 0) {
-                            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
+                            let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{BODY}", BODY.len());
                         }
                     }
                 });
@@ -267,8 +268,13 @@ mod tests {
     async fn connections_that_hold_are_not_broken_and_new_ones_are_counted() {
         let load = Load { established: 3, new_every: Some(Duration::from_millis(20)) };
         let seen = seen(server(100), load).await;
-        assert_eq!((seen.broken.len(), seen.failed.len()), (0, 0), "{seen:?}");
-        assert!((5..=20).contains(&seen.tried), "{seen:?}");
+        assert_eq!((seen.broken.len(), seen.failures().count()), (0, 0), "{seen:?}");
+        assert!((5..=20).contains(&seen.visits.len()), "{seen:?}");
+        let by_n2 = |visit: &Visit| {
+            let answered = visit.result.as_ref().unwrap();
+            answered.node == "n2" && answered.at > visit.began
+        };
+        assert!(seen.visits.iter().all(by_n2), "{seen:?}");
     }
 
     #[tokio::test]
@@ -282,12 +288,13 @@ mod tests {
         let before = Instant::now();
         let load = Load { established: 0, new_every: Some(Duration::from_millis(50)) };
         let closed = seen(server(0), load).await;
-        assert!(closed.tried > 0 && closed.failed.len() == closed.tried, "{closed:?}");
-        let was = |by| closed.failed.iter().filter(|failure| failure.was_established(by)).count();
-        assert_eq!((was(before), was(Instant::now())), (0, closed.tried), "it was established, and then closed");
+        let tried = closed.visits.len();
+        assert!(tried > 0 && closed.failures().count() == tried, "{closed:?}");
+        let was = |by| closed.failures().filter(|failure| failure.was_established(by)).count();
+        assert_eq!((was(before), was(Instant::now())), (0, tried), "it was established, and then closed");
         // Nobody listens there any more.
         let nowhere = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let refused = seen(nowhere, load).await;
-        assert!(refused.failed.iter().all(|failure| !failure.was_established(Instant::now())), "{refused:?}");
+        assert!(refused.failures().all(|failure| !failure.was_established(Instant::now())), "{refused:?}");
     }
 }

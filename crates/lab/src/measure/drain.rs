@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::bench::Bench;
-use super::clients::{Failure, Load, Seen};
+use super::clients::{Load, NEW_EVERY, Seen};
 use super::damage::Wound;
 use super::families::{self, ByFamily, Family};
 use super::held::{Connected, Held};
@@ -13,12 +13,11 @@ use super::say;
 use super::scene::{Owner, Pods, Scene};
 use super::speakers;
 use super::statistics::{Report, Summary, ms};
+use super::visits::Failure;
 use crate::lab::Lab;
 
 /// On a Node: it is to answer for nothing. Landfall's own.
 const DRAIN: &str = "landfall.io/drain";
-/// A new connection each time.
-const NEW_EVERY: Duration = Duration::from_millis(20);
 /// The clients work this long before and after a change.
 const AROUND: Duration = Duration::from_secs(3);
 /// A drained node's addresses have left it by then.
@@ -65,7 +64,7 @@ impl Noticed {
     /// New connections that failed, with whether they were established when the address moved.
     fn failures(&self) -> impl Iterator<Item = (&Failure, bool)> {
         let caught = |failure: &Failure| self.moved.is_some_and(|moved| failure.was_established(moved));
-        self.seen.failed.iter().map(move |failure| (failure, caught(failure)))
+        self.seen.failures().map(move |failure| (failure, caught(failure)))
     }
 
     fn caught(&self) -> usize {
@@ -73,7 +72,7 @@ impl Noticed {
     }
 
     fn failed(&self) -> usize {
-        self.seen.failed.len() - self.caught()
+        self.seen.failures().count() - self.caught()
     }
 }
 
@@ -169,8 +168,8 @@ impl Drain {
 
     fn tell(&self, number: usize, owner: &Owner, there: &Way, back: &Way) {
         let noticed = |noticed: &Noticed| {
-            let Noticed { seen: Seen { broken, tried, .. }, moves, .. } = noticed;
-            let (failed, caught, broken) = (noticed.failed(), noticed.caught(), broken.len());
+            let Noticed { seen: Seen { broken, visits }, moves, .. } = noticed;
+            let (failed, caught, tried, broken) = (noticed.failed(), noticed.caught(), visits.len(), broken.len());
             format!(
                 "{failed} of {tried} new connections failed, {caught} were caught, {broken} established broke, {moves} moves"
             )

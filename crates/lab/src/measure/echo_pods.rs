@@ -70,7 +70,8 @@ impl EchoPods {
         .await
     }
 
-    async fn list(&self) -> Result<Vec<Pod>> {
+    /// Each of them, as it is now.
+    pub(super) async fn list(&self) -> Result<Vec<Pod>> {
         Ok(self.api.list(&ListParams::default().labels(&format!("{LABEL}={}", self.group))).await?.items)
     }
 }

@@ -1,4 +1,4 @@
-//! Clients of each family that hold connections, and runs of them: what `restart`, `drain` and `calm` have in common.
+//! Clients of each family that hold connections, and runs of them: what `restart`, `drain`, `calm` and `outage` have in common.
 
 use anyhow::Result;
 
@@ -31,6 +31,11 @@ impl Connected {
             clients.insert(family, Clients::start(&scene.bench.lab, place, server, load).await?);
         }
         Ok(Connected(clients))
+    }
+
+    /// What was seen until now.
+    pub(super) fn so_far(&self) -> ByFamily<Seen> {
+        self.0.iter().map(|(family, clients)| (*family, clients.so_far())).collect()
     }
 
     /// Lets every request that is under way come to its end, and returns what was seen.

@@ -35,6 +35,18 @@ pub(super) fn is_ready(pod: &Pod) -> bool {
     conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
+/// Whether it is on this node.
+pub(super) fn is_on(pod: &Pod, node: &str) -> bool {
+    pod.spec.as_ref().is_some_and(|spec| spec.node_name.as_deref() == Some(node))
+}
+
+/// Its conditions whose reason begins with `who`, as `TYPE: REASON`.
+pub(super) fn conditions_by(pod: &Pod, who: &str) -> Vec<String> {
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let named = conditions.filter_map(|condition| Some((&condition.type_, condition.reason.as_deref()?)));
+    named.filter(|(_, reason)| reason.starts_with(who)).map(|(kind, reason)| format!("{kind}: {reason}")).collect()
+}
+
 /// The ids of its containers that have one, without `containerd://`.
 pub(super) fn containers(pod: &Pod) -> Vec<String> {
     let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
@@ -67,6 +79,21 @@ mod tests {
         let own = [processes::read(std::process::id().try_into().unwrap()).unwrap()];
         assert!(age(&own).unwrap() < Duration::from_secs(600));
         assert!(resident_mb(&own).unwrap() > 0.5);
+    }
+
+    #[test]
+    fn conditions_are_found_by_who_gave_the_reason() {
+        let conditions = serde_json::json!([
+            {"type": "Ready", "status": "False", "reason": "ExampleNodeIsGone"},
+            {"type": "ContainersReady", "status": "False", "reason": "ContainersNotReady"},
+            {"type": "PodScheduled", "status": "True"},
+            {"type": "example.com/Example", "status": "True", "reason": "AnExample"},
+        ]);
+        let status = serde_json::json!({"conditions": conditions});
+        let pod = serde_json::from_value(serde_json::json!({"spec": {"nodeName": "n1"}, "status": status})).unwrap();
+        assert_eq!(conditions_by(&pod, "Example"), ["Ready: ExampleNodeIsGone"]);
+        assert_eq!(["n1", "n2"].map(|node| is_on(&pod, node)), [true, false]);
+        assert!(conditions_by(&Pod::default(), "").is_empty() && !is_on(&Pod::default(), ""));
     }
 
     #[test]

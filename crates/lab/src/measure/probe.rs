@@ -192,7 +192,7 @@ impl Drop for Probe {
 /// Lets the calling thread go before those of the cluster, which shares the computer: a real client has its own. It must not
 /// be the whole process, whose children are the cluster's programs. Without the right to do so the probe works as well, and
 /// says for how long it was blind.
-fn go_first() {
+pub(super) fn go_first() {
     let mut renice = Command::new("renice");
     let _ =
         renice.args(["-n", "-10", "-p", &gettid().to_string()]).stdout(Stdio::null()).stderr(Stdio::null()).status();

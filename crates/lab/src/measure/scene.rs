@@ -58,7 +58,7 @@ pub(super) struct Scene<'a> {
     /// At the client.
     pub(super) wiretap: Wiretap,
     machines: BTreeMap<MacAddr, String>,
-    pods: EchoPods,
+    pub(super) pods: EchoPods,
 }
 
 /// A node that answers for addresses, with no Pod of theirs on it.
@@ -83,6 +83,8 @@ pub(super) enum Pods {
     Elsewhere,
     /// One on each node, which serves only what comes to it (externalTrafficPolicy Local).
     Everywhere,
+    /// One on each node, and each node sends traffic to all of them (externalTrafficPolicy Cluster).
+    Shared,
 }
 
 impl<'a> Scene<'a> {
@@ -103,7 +105,7 @@ impl<'a> Scene<'a> {
         scene.reach().await?;
         match pods {
             Pods::Elsewhere => scene.make(&families, pods, &scene.nodes[scene.nodes.len() - 1..]).await?,
-            Pods::Everywhere => scene.make(&families, pods, &scene.nodes).await?,
+            Pods::Everywhere | Pods::Shared => scene.make(&families, pods, &scene.nodes).await?,
         }
         Ok(scene)
     }
@@ -364,6 +366,14 @@ fn service(index: usize, families: &[Family], pods: Pods) -> Result<Service> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_pods_that_serve_what_comes_to_their_own_node_have_a_local_service() {
+        for (pods, policy) in [(Pods::Elsewhere, "Cluster"), (Pods::Everywhere, "Local"), (Pods::Shared, "Cluster")] {
+            let spec = service(0, &[Family::Ipv4], pods).unwrap().spec.unwrap();
+            assert_eq!(spec.external_traffic_policy.as_deref(), Some(policy), "{pods:?}");
+        }
+    }
 
     #[test]
     fn the_node_to_break_has_most_addresses_and_no_pod() {

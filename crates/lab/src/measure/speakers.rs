@@ -19,13 +19,13 @@ const POLL: Duration = Duration::from_millis(250);
 
 /// The speaker's Pod on a node.
 pub(super) async fn on(bench: &Bench, node: &str) -> Result<Pod> {
-    let pods = bench.installed.pods(Part::Speaker).await?;
-    pods.into_iter().find(|pod| is_on(pod, node)).with_context(|| format!("no speaker's Pod on {node}"))
+    let speakers = bench.installed.pods(Part::Speaker).await?;
+    speakers.into_iter().find(|pod| pods::is_on(pod, node)).with_context(|| format!("no speaker's Pod on {node}"))
 }
 
 /// Replaces the speaker's Pod on a node; returns when its successor and all else is ready.
 pub(super) async fn renew_one(bench: &Bench, node: &str) -> Result<()> {
-    renew(bench, |pod| is_on(pod, node)).await
+    renew(bench, |pod| pods::is_on(pod, node)).await
 }
 
 /// Replaces every speaker's Pod at once; returns when all are ready. What speakers remember of faults (who failed how often,
@@ -54,8 +54,4 @@ async fn renew(bench: &Bench, which: impl Fn(&Pod) -> bool) -> Result<()> {
     })
     .await?;
     bench.installed.ready().await
-}
-
-fn is_on(pod: &Pod, node: &str) -> bool {
-    pod.spec.as_ref().is_some_and(|spec| spec.node_name.as_deref() == Some(node))
 }
