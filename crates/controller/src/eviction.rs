@@ -250,13 +250,19 @@ impl Evictor {
             return Err("another controller leads".into());
         }
         let meta = &pod.metadata;
-        let (namespace, name) = (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
+        let (namespace, name) =
+            (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
         let pods: Api<PodView> = Api::namespaced(self.client.clone(), namespace);
         let patch = not_ready(pod, node, by, Timestamp::now());
         match pods.patch_status(name, &params(), &Patch::Strategic(&patch)).await {
             Ok(_) => Ok(true),
             Err(kube::Error::Api(refusal)) if matches!(refusal.code, 404 | 409) => {
-                info!(namespace, pod = name, why = refusal.message, "left in service: it is gone, or has changed meanwhile");
+                info!(
+                    namespace,
+                    pod = name,
+                    why = refusal.message,
+                    "left in service: it is gone, or has changed meanwhile"
+                );
                 Ok(false)
             }
             Err(error) => Err(format!("Pod {namespace}/{name}: {}", chain(&error))),
@@ -265,13 +271,8 @@ impl Evictor {
 
     /// As kubelet does, the Node's name is its uid in events.
     fn record(&self, node: &str, reason: &'static str, message: String) {
-        let about = Subject {
-            api_version: "v1",
-            kind: "Node",
-            namespace: None,
-            name: node.to_owned(),
-            uid: node.to_owned(),
-        };
+        let about =
+            Subject { api_version: "v1", kind: "Node", namespace: None, name: node.to_owned(), uid: node.to_owned() };
         let occasion = Timestamp::now().to_string();
         self.recorder.record(Event { about, kind: Kind::Warning, reason, message, occasion });
     }

@@ -15,9 +15,8 @@ const SETTLE: Duration = Duration::from_millis(500);
 const ALIBI: Duration = Duration::from_secs(1);
 /// How many speakers watch one node (`landfall_membership::Settings::observers`).
 const OBSERVERS: usize = 5;
-/// At most so many nodes in so much time, whatever happens.
-const AT_MOST: usize = 3;
-const WITHIN: Duration = Duration::from_secs(600);
+/// In this time no more nodes are judged than may be out of service at once: long enough for kubelets to put right what was wrong.
+const WITHIN: Duration = Duration::from_secs(60);
 /// A node that nobody accuses any more is given back after this time.
 const ACQUITTED_AFTER: Duration = Duration::from_secs(10);
 
@@ -72,7 +71,11 @@ impl fmt::Display for Why {
                  rather a broken network"
             ),
             Self::TooOften => {
-                write!(f, "{AT_MOST} nodes have been taken out of service in the last {} s", WITHIN.as_secs())
+                write!(
+                    f,
+                    "as many as are allowed were taken out of service in the last {} s, so it waits",
+                    WITHIN.as_secs()
+                )
             }
         }
     }
@@ -172,7 +175,7 @@ impl Judge {
                 Some(Why::Lives)
             } else if seem_dead > allowed {
                 Some(Why::TooMany { seem_dead, allowed })
-            } else if self.judged.len() >= AT_MOST {
+            } else if self.judged.len() >= allowed {
                 Some(Why::TooOften)
             } else {
                 None
@@ -197,7 +200,8 @@ impl Judge {
         let settled = open.map(|(_, case)| self.settled_at(case)).filter(|due| *due > now);
         // An alibi that is not renewed ends some time.
         let old = self.speakers.values().flatten().map(|word| word.at + BELIEVED_FOR).filter(|due| *due > now);
-        settled.chain(old).min()
+        let judged = self.judged.iter().map(|at| *at + WITHIN).filter(|due| *due > now);
+        settled.chain(old).chain(judged).min()
     }
 
     fn settled_at(&self, case: &Case) -> Instant {

@@ -49,7 +49,8 @@ pub(super) fn is_in_service(pod: &PodView, services: &BTreeMap<(String, String),
 
 /// A strategic merge patch of its status.
 pub(super) fn not_ready(pod: &PodView, node: &str, by: &str, now: Timestamp) -> Value {
-    let message = format!("Landfall: node {node} is dead, the speakers on {by} hear neither its speaker nor its kernel");
+    let message =
+        format!("Landfall: node {node} is dead, the speakers on {by} hear neither its speaker nor its kernel");
     json!({
         "metadata": {"uid": pod.metadata.uid, "resourceVersion": pod.metadata.resource_version},
         "status": {"conditions": [{
@@ -88,7 +89,11 @@ mod tests {
             ("a", json!({"app": "api"}), "True", true),
             ("other", json!({"app": "web", "tier": "front"}), "True", false),
         ] {
-            assert_eq!(is_in_service(&pod(namespace, &labels, ready), &services), taken, "{namespace} {labels} {ready}");
+            assert_eq!(
+                is_in_service(&pod(namespace, &labels, ready), &services),
+                taken,
+                "{namespace} {labels} {ready}"
+            );
         }
     }
 
