@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use super::{Membership, send};
 use crate::message::{Stance, WireCheck};
-use crate::peer::Peer;
 use crate::view::View;
 use crate::{Down, Macs, MemberId};
 
@@ -78,9 +77,8 @@ impl Membership {
     /// The nodes that are out by the verdict of their observers, of which we are one and have asked the kernel ourselves, in vain.
     /// One whose speaker is merely gone is not among them, however long.
     pub fn silent(&self) -> impl Iterator<Item = &Arc<str>> {
-        let peers = self.rings.watched.iter().filter_map(|id| self.peers.get(id));
-        let in_vain = |peer: &&Box<Peer>| peer.watch.as_ref().is_some_and(|watch| watch.asked_in_vain);
-        peers.filter(|peer| peer.view == View::Out).filter(in_vain).map(|peer| &peer.member.node)
+        let out = self.rings.watched.iter().filter_map(|id| self.peers.get(id)).filter(|peer| peer.view == View::Out);
+        out.filter(|peer| peer.watch.as_ref().is_some_and(|watch| watch.asked_in_vain)).map(|peer| &peer.member.node)
     }
 
     /// Whether there is a member that we watch and do not hear. Who is cut off misses everybody, and holds nobody to be out yet.

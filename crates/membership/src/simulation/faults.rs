@@ -27,6 +27,11 @@ fn power_off(seed: u64, settings: Settings, loss: u64) -> Duration {
         "others' addresses stay: {:?}",
         world.taken
     );
+    // Most of those that watch it have asked its kernel themselves.
+    let most = (count - 1).min(5) / 2 + 1;
+    let found = world.run_until(ms(100), |world| world.find_silent(dead) >= most);
+    assert!(found.is_some(), "{} of {most} find node {dead} of {count} silent", world.find_silent(dead));
+    assert!(alive.iter().all(|node| world.find_silent(*node) == 0));
     took
 }
 

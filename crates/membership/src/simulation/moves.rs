@@ -75,6 +75,8 @@ fn a_speaker_that_stays_away_is_covered_for_as_long_as_it_may_be_and_then_replac
         assert_eq!(world.taken, [], "nothing moves while it is covered");
         let took = world.run_until(secs(1), |world| world.one_owner_each(&others));
         assert!(took.is_some(), "and all of it afterwards");
+        world.run_for(secs(1));
+        assert_eq!(world.find_silent(node), 0, "its kernel answers all the time");
     });
 }
 

@@ -76,3 +76,20 @@ fn a_part_that_is_only_heard_and_a_part_that_only_hears_end_with_one_owner_each(
         assert!(home.is_some(), "after the hold-down all is where it was");
     });
 }
+
+#[test]
+fn who_is_cut_off_misses_beats_as_soon_as_the_others_and_finds_nobody_silent_for_seconds() {
+    for_seeds(24, |seed| {
+        let count = [3, 4, 5, 7, 12][seed as usize % 5];
+        let mut world = World::new(seed, count, 1, Settings::default());
+        let node = world.dice.index(count);
+        world.network.split(&[node], count);
+        let others: Vec<_> = (0..count).filter(|other| *other != node).collect();
+        let misses = |world: &World| world.nodes[node].speaker.as_ref().is_some_and(crate::Membership::misses_beats);
+        world.run_until(Duration::from_millis(400), misses).expect("it hears nobody");
+        world.run_for(Duration::from_millis(2_500));
+        assert!(misses(&world));
+        assert!(others.iter().all(|other| world.find_silent(*other) == 0), "nobody is out for it yet");
+        assert!(world.find_silent(node) > 0);
+    });
+}

@@ -408,6 +408,12 @@ impl World {
         self.nodes[by].speaker.as_ref().and_then(|speaker| speaker.view(&self.nodes[of].name))
     }
 
+    /// Who says that the kernel of a node is silent.
+    pub(super) fn find_silent(&self, of: usize) -> usize {
+        let speakers = self.nodes.iter().filter_map(|node| node.speaker.as_ref());
+        speakers.filter(|speaker| speaker.silent().any(|node| *node == self.nodes[of].name)).count()
+    }
+
     /// Nodes whose speaker runs.
     pub(super) fn running(&self) -> Vec<usize> {
         (0..self.nodes.len()).filter(|n| self.nodes[*n].speaker.is_some() && !self.nodes[*n].frozen).collect()

@@ -73,7 +73,11 @@ fn a_node_that_is_not_heard_on_the_wire_is_told_so_by_the_next_and_the_service_s
         let told = format!("node {node} answers for {ip} on eth0, and node n");
         ensure!(message.starts_with(&told) && message.contains("VLAN"), "{message}");
         ensure!(!unheard.wait_for_event("NotHeardByPeer")?.is_empty());
-        assert_eq!(unheard.announcers()?, [node.clone()], "it may be the asker's port that is wrong: nothing moves");
+        assert_eq!(
+            unheard.announcers()?,
+            std::slice::from_ref(&node),
+            "it may be the asker's port that is wrong: nothing moves"
+        );
 
         drop(deaf);
         wait_for_reason(&unheard, "Announced", Duration::from_secs(20)).context("the wire is whole again")?;

@@ -8,6 +8,7 @@ mod article;
 mod bad_input;
 mod configuration_state;
 mod dual_stack;
+mod eviction;
 mod helm;
 mod idle;
 mod impossible;
