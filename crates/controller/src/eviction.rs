@@ -52,8 +52,6 @@ const SPARED: &str = "EndpointsKept";
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Pods that are written at one time.
 const WRITES: usize = 16;
-/// How often the Pods of a dead node are tried, when a request fails.
-const TRIES: u32 = 3;
 
 /// What to do about dead nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,7 +168,9 @@ impl Evictor {
                 self.say_spared(&spared);
             }
             for verdict in dead {
-                self.evict(verdict).await;
+                if !self.evict(&verdict).await {
+                    self.judge.was_in_vain(&verdict.node);
+                }
             }
         }
     }
@@ -198,30 +198,34 @@ impl Evictor {
         self.record(node, SPARED, message);
     }
 
-    async fn evict(&self, verdict: Verdict) {
-        let Verdict { node, by } = verdict;
+    /// Says whether it was done. What was done halfway is left: the next attempt finds the rest.
+    async fn evict(&self, Verdict { node, by }: &Verdict) -> bool {
         let by = by.join(", ");
-        for _ in 0..TRIES {
-            match tokio::time::timeout(TIMEOUT, self.try_evict(&node, &by)).await {
-                Ok(Ok(count)) => {
-                    let pods = if count == 1 { "Pod" } else { "Pods" };
-                    let what = match self.settings.dry_run {
-                        true => "would be taken out of service, if failover.evictEndpoints were on",
-                        false => "are taken out of service",
-                    };
-                    let message = format!(
-                        "{count} {pods} of LoadBalancer Services on node {node} {what}: the speakers on {by} hear neither its \
-                         speaker nor its kernel"
-                    );
-                    warn!(node, by, count, dry_run = self.settings.dry_run, "{message}");
-                    self.metrics.evicted(self.settings.dry_run, count);
-                    self.record(&node, if self.settings.dry_run { WOULD_EVICT } else { EVICTED }, message);
-                    return;
-                }
-                Ok(Err(why)) => warn!(node, error = why, "cannot take the Pods of a dead node out of service"),
-                Err(_) => warn!(node, "cannot take the Pods of a dead node out of service in time"),
+        let count = match tokio::time::timeout(TIMEOUT, self.try_evict(node, &by)).await {
+            Ok(Ok(count)) => count,
+            Ok(Err(why)) => {
+                warn!(node, error = why, "cannot take the Pods of a dead node out of service, trying again");
+                return false;
             }
-        }
+            Err(_) => {
+                warn!(node, "cannot take the Pods of a dead node out of service in time, trying again");
+                return false;
+            }
+        };
+        let dry_run = self.settings.dry_run;
+        let pods = if count == 1 { "Pod" } else { "Pods" };
+        let what = match dry_run {
+            true => "would be taken out of service, if failover.evictEndpoints were on",
+            false => "taken out of service",
+        };
+        let message = format!(
+            "{count} {pods} of LoadBalancer Services on node {node} {what}: the speakers on {by} hear neither its speaker nor \
+             its kernel"
+        );
+        warn!(node, by, count, dry_run, "the Pods of a dead node");
+        self.metrics.evicted(dry_run, count);
+        self.record(node, if dry_run { WOULD_EVICT } else { EVICTED }, message);
+        true
     }
 
     /// Returns how many Pods.

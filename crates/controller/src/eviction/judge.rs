@@ -152,6 +152,12 @@ impl Judge {
         self.speakers.insert(node.to_owned(), Some(Word { at: now, silent }));
     }
 
+    /// The verdict could not be carried out: with the next word it is found again, if it still stands.
+    pub(crate) fn was_in_vain(&mut self, node: &str) {
+        self.dead.remove(node);
+        self.judged.pop_back();
+    }
+
     /// Looks at what was said. To be called after each word and at [`next_due`](Self::next_due).
     pub(crate) fn look(&mut self, now: Instant) -> Findings {
         let accused = self.accused(now);

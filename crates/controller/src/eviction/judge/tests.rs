@@ -172,6 +172,19 @@ fn in_a_minute_there_are_no_more_than_may_be_out_at_once_and_the_next_one_waits(
 }
 
 #[test]
+fn a_verdict_that_could_not_be_carried_out_is_found_again_while_it_stands() {
+    let (mut judge, now) = court(3);
+    let words: [(&str, &[&str]); 2] = [("n1", &["n2"]), ("n3", &["n2"])];
+    say(&mut judge, now, &words);
+    for second in [1, 3, 5] {
+        let found = say(&mut judge, now + Duration::from_secs(second), &words);
+        assert_eq!(found, dead("n2", &["n1", "n3"]), "after {second} s");
+        judge.was_in_vain("n2");
+    }
+    assert_eq!(say(&mut judge, now + Duration::from_secs(6), &[("n2", &[])]), spared("n2", Why::Lives));
+}
+
+#[test]
 fn old_words_and_a_young_term_mean_nothing() {
     // What was said before we listened is never told to the judge as a word: it knows that there is a speaker.
     let (mut judge, now) = court(3);
