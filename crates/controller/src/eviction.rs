@@ -29,7 +29,7 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-use crate::speaker_key::Right;
+use crate::right::Right;
 use crate::watch::SPEAKERS;
 use crate::write::params;
 
@@ -201,14 +201,11 @@ impl Evictor {
     /// Says whether it was done. What was done halfway is left: the next attempt finds the rest.
     async fn evict(&self, Verdict { node, by }: &Verdict) -> bool {
         let by = by.join(", ");
-        let count = match tokio::time::timeout(TIMEOUT, self.try_evict(node, &by)).await {
-            Ok(Ok(count)) => count,
-            Ok(Err(why)) => {
+        let tried = tokio::time::timeout(TIMEOUT, self.try_evict(node, &by)).await;
+        let count = match tried.unwrap_or_else(|_| Err(format!("not done within {} s", TIMEOUT.as_secs()))) {
+            Ok(count) => count,
+            Err(why) => {
                 warn!(node, error = why, "cannot take the Pods of a dead node out of service, trying again");
-                return false;
-            }
-            Err(_) => {
-                warn!(node, "cannot take the Pods of a dead node out of service in time, trying again");
                 return false;
             }
         };
@@ -249,18 +246,16 @@ impl Evictor {
 
     /// Whether it was done. The patch names the version that was read: a Pod whose kubelet has just written is not dead.
     async fn take_out(&self, pod: &PodView, node: &str, by: &str) -> Result<bool, String> {
-        let leadership = self.right.leadership.borrow().time_for_write(self.right.term, Instant::now(), TIMEOUT);
-        if leadership.is_none() {
-            return Err("another controller leads".into());
-        }
+        let Some(limit) = self.right.time_for_write(TIMEOUT) else { return Err("another controller leads".into()) };
         let meta = &pod.metadata;
         let (namespace, name) =
             (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
         let pods: Api<PodView> = Api::namespaced(self.client.clone(), namespace);
         let patch = not_ready(pod, node, by, Timestamp::now());
-        match pods.patch_status(name, &params(), &Patch::Strategic(&patch)).await {
-            Ok(_) => Ok(true),
-            Err(kube::Error::Api(refusal)) if matches!(refusal.code, 404 | 409) => {
+        let patch = Patch::Strategic(&patch);
+        match tokio::time::timeout(limit, pods.patch_status(name, &params(), &patch)).await {
+            Ok(Ok(_)) => Ok(true),
+            Ok(Err(kube::Error::Api(refusal))) if matches!(refusal.code, 404 | 409) => {
                 info!(
                     namespace,
                     pod = name,
@@ -269,7 +264,8 @@ impl Evictor {
                 );
                 Ok(false)
             }
-            Err(error) => Err(format!("Pod {namespace}/{name}: {}", chain(&error))),
+            Ok(Err(error)) => Err(format!("Pod {namespace}/{name}: {}", chain(&error))),
+            Err(_) => Err(format!("Pod {namespace}/{name}: no answer within {} s", limit.as_secs_f32())),
         }
     }
 

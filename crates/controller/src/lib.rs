@@ -13,6 +13,7 @@ pub mod patch;
 pub mod placement;
 pub mod queue;
 pub mod report;
+mod right;
 mod run;
 pub mod service;
 pub mod speaker_key;

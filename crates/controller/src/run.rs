@@ -29,7 +29,8 @@ use tracing::{info, warn};
 use crate::admission;
 use crate::eviction::{self, EvictionMetrics};
 use crate::model::{Model, Now, Write, Written};
-use crate::speaker_key::{self, Right};
+use crate::right::Right;
+use crate::speaker_key;
 use crate::watch;
 use crate::write::Writer;
 

@@ -17,7 +17,6 @@ use kube::runtime::watcher;
 use kube::{Api, Client, Resource as _};
 use landfall_api::speaker_key::{CLUSTER, KEY, Key, LENGTH, NEXT, Other, PREVIOUS, ROTATE, SINCE};
 use landfall_runtime::client::chain;
-use landfall_runtime::lease::Leadership;
 use landfall_runtime::random;
 use landfall_runtime::table::Table;
 use landfall_runtime::tasks::Tasks;
@@ -28,6 +27,7 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use crate::patch::FIELD_MANAGER;
+use crate::right::Right;
 use crate::write::params;
 
 mod plan;
@@ -80,13 +80,6 @@ impl Settings {
         );
         Ok(())
     }
-}
-
-/// The right to write, which ends with the term.
-#[derive(Clone)]
-pub(crate) struct Right {
-    pub(crate) leadership: tokio::sync::watch::Receiver<Leadership>,
-    pub(crate) term: u64,
 }
 
 /// Keeps the Secret in `namespace` until the result is dropped. Failures are logged and tried again.
@@ -198,9 +191,7 @@ impl Keeper {
             Plan::Write(next, step) => (next, step),
         };
         let owner = if step == Step::Made { self.owner().await? } else { None };
-        let now = Instant::now();
-        let limit = self.right.leadership.borrow().time_for_write(self.right.term, now, TIMEOUT);
-        let Some(limit) = limit else { return Ok(RETRY) };
+        let Some(limit) = self.right.time_for_write(TIMEOUT) else { return Ok(RETRY) };
         let about = || format!("Secret {} in namespace {}", self.settings.secret, self.namespace);
         match tokio::time::timeout(limit, self.write(seen.as_ref(), &next, owner)).await {
             Ok(Ok(secret)) => {

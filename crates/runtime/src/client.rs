@@ -166,6 +166,16 @@ async fn say_when_reachable(client: Client, server: String) {
     }
 }
 
+/// The answer to a request that may take this long.
+/// # Errors
+/// Why there is none, in words.
+pub async fn within<T>(limit: Duration, request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, String> {
+    match tokio::time::timeout(limit, request).await {
+        Ok(answer) => answer.map_err(|error| chain(&error)),
+        Err(_) => Err(format!("no answer within {} s", limit.as_secs())),
+    }
+}
+
 /// An error with its causes, outermost first, without saying the same words twice.
 pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, warn};
 
-use crate::client::chain;
+use crate::client::within;
 use crate::table::Table;
 use crate::tasks::Tasks;
 use crate::watch::Change;
@@ -175,11 +175,7 @@ async fn send(
             Write::Status(patch) => api.patch_status(&name, &params, &Patch::Apply(patch)).await,
         }
     };
-    match tokio::time::timeout(WRITE_TIMEOUT, sent).await {
-        Ok(Ok(object)) => Ok(object),
-        Ok(Err(error)) => Err(chain(&error)),
-        Err(_) => Err(format!("no answer within {} s", WRITE_TIMEOUT.as_secs())),
-    }
+    within(WRITE_TIMEOUT, sent).await
 }
 
 /// The next write that makes the object say what is `wanted`; `None` when it does.

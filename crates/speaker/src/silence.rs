@@ -4,8 +4,6 @@
 //! anything to say, because the controller believes no old words. Who misses beats and holds nobody to be out says so, too: its
 //! word is the sign that it lives, where the others cannot hear it any more.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -14,7 +12,7 @@ use kube::core::PartialObjectMeta;
 use kube::{Api, Client};
 use landfall_api::ConfigurationState;
 use landfall_api::annotations::SILENT_NODES;
-use landfall_runtime::client::chain;
+use landfall_runtime::client::within;
 use landfall_runtime::configuration_state::Component;
 use landfall_runtime::timer;
 use serde_json::json;
@@ -46,17 +44,12 @@ async fn run(api: Api<PartialObjectMeta<ConfigurationState>>, object: String, mu
         let now = Instant::now();
         let seen = observed.borrow_and_update().clone();
         if words.due(&seen, now).is_some_and(|due| due <= now) {
-            let value = json!({"at": Timestamp::now().to_string(), "silent": seen.silent.iter().map(|node| &**node).collect::<Vec<&str>>()}).to_string();
+            let silent: Vec<&str> = seen.silent.iter().map(|node| &**node).collect();
+            let value = json!({"at": Timestamp::now().to_string(), "silent": silent}).to_string();
             let patch = Patch::Merge(json!({"metadata": {"annotations": {SILENT_NODES: value}}}));
             let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-            let write = api.patch_metadata(&object, &params, &patch);
-            let written = match tokio::time::timeout(WRITE_TIMEOUT, write).await {
-                Ok(Ok(_)) => Ok(()),
-                Ok(Err(error)) => Err(chain(&error)),
-                Err(_) => Err(format!("no answer within {} s", WRITE_TIMEOUT.as_secs())),
-            };
-            match written {
-                Ok(()) => words.said(seen, Instant::now()),
+            match within(WRITE_TIMEOUT, api.patch_metadata(&object, &params, &patch)).await {
+                Ok(_) => words.said(seen, Instant::now()),
                 Err(why) => {
                     warn!(object, error = why, "cannot say which nodes are silent, trying again");
                     tokio::time::sleep(RETRY).await;
@@ -76,35 +69,30 @@ async fn run(api: Api<PartialObjectMeta<ConfigurationState>>, object: String, mu
 #[derive(Debug, Default)]
 struct Words {
     /// Said last, and when.
-    last: Option<(BTreeSet<Arc<str>>, Instant)>,
-    /// There was something to say.
-    is_open: bool,
+    last: Option<(Observed, Instant)>,
 }
 
 impl Words {
     /// When to say what is observed; `None` while there is nothing to say.
     fn due(&self, seen: &Observed, now: Instant) -> Option<Instant> {
-        let nothing = seen.silent.is_empty() && !seen.misses_beats;
-        let (silent, at) = match &self.last {
-            Some(last) => last,
-            None if nothing => return None,
-            None => return Some(now),
-        };
-        if *silent != seen.silent {
+        let is_nothing = |observed: &Observed| observed.silent.is_empty() && !observed.misses_beats;
+        let Some((last, at)) = &self.last else { return (!is_nothing(seen)).then_some(now) };
+        if last.silent != seen.silent {
             return Some(*at); // at once
         }
         // Beats that stay away now and then are not worth a write each.
-        if nothing && !self.is_open { None } else { Some(*at + REPEAT) }
+        if is_nothing(seen) && is_nothing(last) { None } else { Some(*at + REPEAT) }
     }
 
     fn said(&mut self, seen: Observed, now: Instant) {
-        self.is_open = !seen.silent.is_empty() || seen.misses_beats;
-        self.last = Some((seen.silent, now));
+        self.last = Some((seen, now));
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     fn seen(silent: &[&str], misses_beats: bool) -> Observed {

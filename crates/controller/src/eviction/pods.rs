@@ -5,30 +5,14 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1;
 use landfall_runtime::view;
-use landfall_runtime::view::or_default;
-use serde::Deserialize;
+use landfall_runtime::view::WithConditions;
 use serde_json::{Value, json};
 
 use super::REASON;
 
 view! {
     /// What is read of a Pod.
-    PodView of v1::Pod { status: Status }
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Status {
-    #[serde(deserialize_with = "or_default")]
-    conditions: Vec<Condition>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct Condition {
-    #[serde(rename = "type")]
-    type_: String,
-    status: String,
+    PodView of v1::Pod { status: WithConditions }
 }
 
 /// The labels by which a Service chooses its Pods; never none.
@@ -37,13 +21,12 @@ pub(super) struct Selected(pub(super) BTreeMap<String, String>);
 
 /// Whether the Pod is ready, and behind one of these Services, by their namespaces and names.
 pub(super) fn is_in_service(pod: &PodView, services: &BTreeMap<(String, String), Selected>) -> bool {
-    let is_ready = |condition: &Condition| condition.type_ == "Ready" && condition.status == "True";
     let Some(namespace) = &pod.metadata.namespace else { return false };
     let none = BTreeMap::new();
     let labels = pod.metadata.labels.as_ref().unwrap_or(&none);
     let of_it = services.range((namespace.clone(), String::new())..).take_while(|((of, _), _)| of == namespace);
     let mut selectors = of_it.map(|(_, Selected(selector))| selector);
-    pod.status.conditions.iter().any(is_ready)
+    pod.status.is("Ready")
         && selectors.any(|selector| selector.iter().all(|(key, value)| labels.get(key) == Some(value)))
 }
 

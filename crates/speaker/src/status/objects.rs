@@ -7,7 +7,7 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource};
 use landfall_api::{ServiceL2Status, labels};
-use landfall_runtime::client::chain;
+use landfall_runtime::client::{chain, within};
 use landfall_runtime::watch::Change;
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -105,10 +105,9 @@ pub(super) async fn execute(client: &ObjectClient, pod: Option<&(String, String)
             },
         }
     };
-    let failure = match tokio::time::timeout(WRITE_TIMEOUT, action).await {
-        Ok(Ok(done)) => return done,
-        Ok(Err(error)) => chain(&error),
-        Err(_) => format!("no answer within {} s", WRITE_TIMEOUT.as_secs()),
+    let failure = match within(WRITE_TIMEOUT, action).await {
+        Ok(done) => return done,
+        Err(failure) => failure,
     };
     warn!(?write, error = failure, "ServiceL2Status not written, trying again");
     None

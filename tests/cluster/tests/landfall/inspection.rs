@@ -1,14 +1,14 @@
 //! Whether a node is heard on the wire for what it owns: the others see to that.
 
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use landfall_cluster_tests::manifests::{advertisement, pods, pool, service};
 use landfall_cluster_tests::scene::with_landfall;
 use landfall_cluster_tests::service::Service;
 use landfall_cluster_tests::wire::{wait_for_answerer, who_has};
-use landfall_lab::{Lab, command};
+use landfall_lab::{Lab, command, steps};
 use serde_json::json;
 
 const TABLE: &str = "landfall_inspection_test";
@@ -41,15 +41,11 @@ impl Drop for Deaf<'_> {
 
 /// Waits for the condition `landfall.io/Announced` with this reason.
 fn wait_for_reason(service: &Service<'_>, reason: &str, limit: Duration) -> Result<String> {
-    let began = Instant::now();
-    loop {
+    steps::wait_for(&format!("condition with the reason {reason}"), limit, Duration::from_millis(500), || {
         let announced = service.announced()?;
-        if announced["reason"] == reason {
-            return Ok(announced["message"].as_str().unwrap_or_default().to_owned());
-        }
-        ensure!(began.elapsed() < limit, "no reason {reason} within {limit:?}: {announced}");
-        std::thread::sleep(Duration::from_millis(500));
-    }
+        ensure!(announced["reason"] == reason, "it is {announced}");
+        Ok(Some(announced["message"].as_str().unwrap_or_default().to_owned()))
+    })
 }
 
 #[test]
