@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use crate::due::Due;
 use crate::refresh::Refresh;
 
 /// Time from the start to each announcement of the opening burst.
@@ -56,7 +57,6 @@ type Place = (u32, IpAddr);
 #[derive(Clone, Copy, Debug)]
 struct Progress {
     started: Instant,
-    due: Instant,
     /// Announcements that were sent.
     sent: u32,
 }
@@ -65,9 +65,7 @@ struct Progress {
 #[derive(Debug, Default)]
 pub(crate) struct Announcer {
     refresh: Refresh,
-    places: BTreeMap<Place, Progress>,
-    /// The same places by when they are due.
-    queue: BTreeSet<(Instant, Place)>,
+    places: Due<Place, Progress>,
 }
 
 impl Announcer {
@@ -81,12 +79,12 @@ impl Announcer {
         match event {
             Event::Start(interface, addresses) => {
                 for ip in addresses {
-                    self.schedule((interface, ip), Progress { started: now, due: now, sent: 0 });
+                    self.places.set((interface, ip), now, Progress { started: now, sent: 0 });
                 }
             }
             Event::Stop(interface, addresses) => {
                 for ip in addresses {
-                    self.forget((interface, ip));
+                    self.places.remove((interface, ip));
                 }
             }
             Event::Tick => {}
@@ -96,21 +94,15 @@ impl Announcer {
 
     /// When to call [`handle`](Self::handle) with a tick.
     pub(crate) fn next_due(&self) -> Option<Instant> {
-        self.queue.first().map(|(due, _)| *due)
+        self.places.next()
     }
 
     fn send_due(&mut self, now: Instant) -> Vec<Announce> {
         let mut batches: BTreeMap<(u32, Manner), Vec<IpAddr>> = BTreeMap::new();
-        while let Some(&(due, place)) = self.queue.first() {
-            if due > now {
-                break;
-            }
-            self.queue.pop_first();
-            let Some(mut progress) = self.places.get(&place).copied() else { continue };
-            let manner = manner(progress);
+        while let Some((place, due, mut progress)) = self.places.pop(now) {
+            let manner = manner(progress, due);
             progress.sent += 1;
-            progress.due = self.next(place, progress, now);
-            self.schedule(place, progress);
+            self.places.set(place, self.next(place, progress, now), progress);
             batches.entry((place.0, manner)).or_default().push(place.1);
         }
         batches
@@ -127,26 +119,14 @@ impl Announcer {
         let in_burst = BURST.iter().map(|after_start| progress.started + *after_start).find(|due| *due > now);
         in_burst.unwrap_or_else(|| now + self.refresh.pause((place, progress.sent)))
     }
-
-    fn schedule(&mut self, place: Place, progress: Progress) {
-        self.forget(place);
-        self.places.insert(place, progress);
-        self.queue.insert((progress.due, place));
-    }
-
-    fn forget(&mut self, place: Place) {
-        if let Some(old) = self.places.remove(&place) {
-            self.queue.remove(&(old.due, place));
-        }
-    }
 }
 
 /// That of the announcement that is due.
-fn manner(progress: Progress) -> Manner {
+fn manner(progress: Progress, due: Instant) -> Manner {
     let [.., last] = BURST;
     match progress.sent {
         0 => Manner::Opening,
-        _ if progress.due < progress.started + last => Manner::Repeat,
+        _ if due < progress.started + last => Manner::Repeat,
         _ => Manner::Refresh,
     }
 }

@@ -6,13 +6,14 @@
 //! from somebody else. The owner announces the address anew and, if that does not help, says so
 //! ([`Unheard`](crate::unheard::Unheard)). It does not give the address away: it may as well be the asker's port that is wrong.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use landfall_membership::{Finding, WireCheck};
 
+use crate::due::Due;
 use crate::refresh::Refresh;
 
 /// The first look comes after this at the earliest: who has just taken an address is still announcing it.
@@ -38,15 +39,12 @@ pub(crate) struct Inspection {
     refresh: Refresh,
     /// Looks begin in whole seconds from here on, so that an idle node wakes rarely.
     began: Instant,
-    subjects: BTreeMap<IpAddr, Subject>,
-    /// The same addresses by when they are due.
-    queue: BTreeSet<(Instant, IpAddr)>,
+    subjects: Due<IpAddr, Subject>,
 }
 
 #[derive(Debug)]
 struct Subject {
     owner: Arc<str>,
-    due: Instant,
     /// How often it was asked for in this look; 0 between two looks.
     asked: u32,
     looks: u64,
@@ -57,60 +55,46 @@ struct Subject {
 impl Inspection {
     /// Each address is looked at as often as what is well is announced.
     pub(crate) fn new(refresh: Refresh, now: Instant) -> Self {
-        Self { refresh, began: now, subjects: BTreeMap::new(), queue: BTreeSet::new() }
+        Self { refresh, began: now, subjects: Due::default() }
     }
 
     /// These are ours to look after from now on, with their owners.
     pub(crate) fn follow(&mut self, subjects: &BTreeMap<IpAddr, Arc<str>>, now: Instant) {
-        let queue = &mut self.queue;
-        self.subjects.retain(|ip, subject| {
-            let stays = subjects.get(ip) == Some(&subject.owner);
-            if !stays {
-                queue.remove(&(subject.due, *ip));
-            }
-            stays
-        });
+        self.subjects.retain(|ip, subject| subjects.get(&ip) == Some(&subject.owner));
         for (ip, owner) in subjects {
-            if !self.subjects.contains_key(ip) {
+            if self.subjects.get(*ip).is_none() {
                 let due = self.round(now + SETTLE + self.refresh.first(ip));
-                let subject = Subject { owner: Arc::clone(owner), due, asked: 0, looks: 1, is_amiss: false };
-                self.subjects.insert(*ip, subject);
-                self.queue.insert((due, *ip));
+                self.subjects.set(*ip, due, Subject { owner: Arc::clone(owner), asked: 0, looks: 1, is_amiss: false });
             }
         }
     }
 
     /// The owner of an address that is being asked for now.
     pub(crate) fn asks_for(&self, ip: IpAddr) -> Option<&Arc<str>> {
-        self.subjects.get(&ip).filter(|subject| subject.asked > 0).map(|subject| &subject.owner)
+        self.subjects.get(ip).filter(|subject| subject.asked > 0).map(|subject| &subject.owner)
     }
 
     /// Somebody answers for an address that is being asked for: its owner, or another. Returns whom to tell what.
     pub(crate) fn heard(&mut self, ip: IpAddr, from_owner: bool, now: Instant) -> Option<(Arc<str>, WireCheck)> {
-        let looks = self.subjects.get(&ip).filter(|subject| subject.asked > 0)?.looks;
-        if from_owner {
-            let due = self.round(now + self.refresh.pause((ip, looks)));
-            self.end_look(ip, Finding::Heard, due)
-        } else {
-            self.end_look(ip, Finding::AnotherAnswers, now + LOOK_AGAIN)
-        }
+        self.asks_for(ip)?;
+        let subject = self.subjects.remove(ip)?;
+        let (finding, due) = match from_owner {
+            true => (Finding::Heard, self.round(now + self.refresh.pause((ip, subject.looks)))),
+            false => (Finding::AnotherAnswers, now + LOOK_AGAIN),
+        };
+        self.end_look(ip, subject, finding, due)
     }
 
     /// What is due.
     pub(crate) fn tick(&mut self, now: Instant) -> Looks {
         let mut looks = Looks::default();
-        while let Some(&(due, ip)) = self.queue.first() {
-            if due > now {
-                break;
-            }
-            match self.subjects.get_mut(&ip) {
-                Some(subject) if subject.asked < ASKS => {
-                    subject.asked += 1;
-                    self.schedule(ip, now + ANSWER_WITHIN);
-                    looks.ask.push(ip);
-                }
-                Some(_) => looks.tell.extend(self.end_look(ip, Finding::Silent, now + LOOK_AGAIN)),
-                None => drop(self.queue.pop_first()),
+        while let Some((ip, _, mut subject)) = self.subjects.pop(now) {
+            if subject.asked < ASKS {
+                subject.asked += 1;
+                self.subjects.set(ip, now + ANSWER_WITHIN, subject);
+                looks.ask.push(ip);
+            } else {
+                looks.tell.extend(self.end_look(ip, subject, Finding::Silent, now + LOOK_AGAIN));
             }
         }
         looks
@@ -118,25 +102,22 @@ impl Inspection {
 
     /// When [`tick`](Self::tick) has something to do.
     pub(crate) fn next_due(&self) -> Option<Instant> {
-        self.queue.first().map(|(due, _)| *due)
+        self.subjects.next()
     }
 
     /// The owner is told what is amiss each time, and what is well only after that.
-    fn end_look(&mut self, ip: IpAddr, finding: Finding, due: Instant) -> Option<(Arc<str>, WireCheck)> {
-        self.schedule(ip, due);
-        let subject = self.subjects.get_mut(&ip)?;
-        subject.asked = 0;
-        subject.looks += 1;
-        let was_amiss = std::mem::replace(&mut subject.is_amiss, finding != Finding::Heard);
-        (was_amiss || subject.is_amiss).then(|| (Arc::clone(&subject.owner), WireCheck { address: ip, finding }))
-    }
-
-    fn schedule(&mut self, ip: IpAddr, due: Instant) {
-        if let Some(subject) = self.subjects.get_mut(&ip) {
-            self.queue.remove(&(subject.due, ip));
-            subject.due = due;
-            self.queue.insert((due, ip));
-        }
+    fn end_look(
+        &mut self,
+        ip: IpAddr,
+        subject: Subject,
+        finding: Finding,
+        due: Instant,
+    ) -> Option<(Arc<str>, WireCheck)> {
+        let Subject { owner, looks, is_amiss: was_amiss, .. } = subject;
+        let is_amiss = finding != Finding::Heard;
+        let tell = (was_amiss || is_amiss).then(|| (Arc::clone(&owner), WireCheck { address: ip, finding }));
+        self.subjects.set(ip, due, Subject { owner, asked: 0, looks: looks + 1, is_amiss });
+        tell
     }
 
     /// The next whole second.
@@ -230,11 +211,11 @@ mod tests {
         let mut inspection = Inspection::new(Refresh::default(), now);
         inspection.follow(&subjects(&[(1, "n1"), (2, "n1")]), now);
         until_due(&mut inspection, &mut now);
-        let untouched = inspection.subjects.values().map(|subject| subject.due).max();
+        let untouched = inspection.subjects.times().max();
         inspection.follow(&subjects(&[(1, "n1"), (2, "n1")]), now);
-        assert_eq!(inspection.subjects.values().map(|subject| subject.due).max(), untouched);
+        assert_eq!(inspection.subjects.times().max(), untouched);
         inspection.follow(&subjects(&[(2, "n3")]), now);
-        assert_eq!((inspection.subjects.len(), inspection.queue.len()), (1, 1));
+        assert_eq!(inspection.subjects.lengths(), (1, 1));
         assert!(inspection.next_due().expect("the other") >= now + SETTLE);
         inspection.follow(&subjects(&[]), now);
         assert_eq!((inspection.next_due(), inspection.tick(now + MINUTE * 2)), (None, Looks::default()));
@@ -247,8 +228,8 @@ mod tests {
         let many = (0..1_000_u32).map(|n| (IpAddr::from((0xC612_0000 + n).to_be_bytes()), Arc::from("n1"))).collect();
         inspection.follow(&many, now);
         let mut at: BTreeMap<Duration, usize> = BTreeMap::new();
-        for subject in inspection.subjects.values() {
-            *at.entry(subject.due - now).or_default() += 1;
+        for due in inspection.subjects.times() {
+            *at.entry(due - now).or_default() += 1;
         }
         assert!(at.keys().all(|due| due.subsec_nanos() == 0) && at.len() > 50, "{at:?}");
         assert!(at.values().all(|count| *count < 40), "{at:?}");

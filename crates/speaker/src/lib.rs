@@ -10,6 +10,7 @@ mod askers;
 pub mod beat_socket;
 pub mod claims;
 pub mod desired;
+mod due;
 pub mod elect;
 mod frames;
 mod groups;
