@@ -5,7 +5,9 @@
 //! follow. A kubelet that lives puts its Pods' status right by itself within ten seconds, so nothing is to be undone.
 //! `docs/decisions/0010-evict-endpoints.md` says what could go wrong, and what stops it.
 //!
-//! Nothing of this runs unless it is asked for; and only while we lead.
+//! Nothing of this runs unless it is asked for. Every replica listens and judges, so that who becomes the leader has not to begin with
+//! it; the leader acts. Where the leader's own Pod is on the dead node there is nobody to act for some seconds, so the others
+//! do: what they write is the same, and each Pod is written once, by its resourceVersion.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -19,6 +21,7 @@ use kube::{Api, Client};
 use landfall_api::{ConfigurationState, annotations, labels};
 use landfall_runtime::client::chain;
 use landfall_runtime::events::{Event, Kind, Recorder, Subject};
+use landfall_runtime::lease::{self, Leadership};
 use landfall_runtime::table::Table;
 use landfall_runtime::tasks::Tasks;
 use landfall_runtime::timer;
@@ -87,28 +90,36 @@ enum Heard {
     Service(Change<Selecting>),
 }
 
+/// What is ours.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    /// Where Landfall's Pods and ConfigurationStates are.
+    pub(crate) namespace: String,
+    /// As in [`crate::Settings::lb_class`].
+    pub(crate) class: Option<String>,
+}
+
 /// Watches and judges until the result is dropped.
 pub(crate) fn start(
     client: &Client,
-    namespace: &str,
-    class: Option<&str>,
+    Place { namespace, class }: Place,
     settings: Settings,
-    right: Right,
+    leadership: tokio::sync::watch::Receiver<Leadership>,
     recorder: Recorder,
     metrics: EvictionMetrics,
 ) -> Tasks {
     let (to_owner, heard) = mpsc::channel(CHANNEL_BOUND);
-    let speakers: Api<PartialObjectMeta<ConfigurationState>> = Api::namespaced(client.clone(), namespace);
+    let speakers: Api<PartialObjectMeta<ConfigurationState>> = Api::namespaced(client.clone(), &namespace);
     let services: Api<ServiceView> = Api::all(client.clone());
-    let class = class.map(str::to_owned);
     let config = watcher::Config::default;
     let evictor = Evictor {
         client: client.clone(),
+        namespace,
         judge: Judge::new(settings.at_most_percent, Instant::now()),
         speakers: Table::default(),
         services: Table::default(),
         settings,
-        right,
+        leadership,
         recorder,
         metrics,
     };
@@ -139,13 +150,30 @@ struct Word {
     silent: BTreeSet<String>,
 }
 
+/// Who acts on a verdict.
+enum Authority {
+    /// We lead.
+    Leader(Right),
+    /// Who leads died with the node.
+    Successor,
+}
+
+/// What became of a verdict.
+enum Outcome {
+    /// So many Pods were taken out of service, or would have been.
+    Done(usize),
+    /// It is not ours to act.
+    LeftToLeader,
+}
+
 struct Evictor {
     client: Client,
+    namespace: String,
     judge: Judge,
     speakers: Table<String, Option<String>>,
     services: Table<(String, String), Selected>,
     settings: Settings,
-    right: Right,
+    leadership: tokio::sync::watch::Receiver<Leadership>,
     recorder: Recorder,
     metrics: EvictionMetrics,
 }
@@ -153,9 +181,11 @@ struct Evictor {
 impl Evictor {
     async fn run(mut self, mut heard: mpsc::Receiver<Heard>) {
         info!(settings = ?self.settings, "nodes that the speakers find dead are taken out of service");
+        let mut term = None;
         loop {
             let due = self.judge.next_due(Instant::now());
             tokio::select! {
+                Ok(()) = self.leadership.changed() => {}
                 news = heard.recv() => match news {
                     Some(Heard::Speaker(change)) => self.hear(change),
                     Some(Heard::Service(change)) => drop(self.services.apply(change)),
@@ -163,9 +193,13 @@ impl Evictor {
                 },
                 () = timer::sleep_until(due) => {}
             }
+            let before = std::mem::replace(&mut term, self.term());
+            if term.is_some() && term != before {
+                self.judge.judge_anew();
+            }
             let Findings { dead, spared } = self.judge.look(Instant::now());
-            for spared in spared {
-                self.say_spared(&spared);
+            for spared in spared.iter().filter(|_| term.is_some()) {
+                self.say_spared(spared);
             }
             for verdict in dead {
                 if !self.evict(&verdict).await {
@@ -173,6 +207,11 @@ impl Evictor {
                 }
             }
         }
+    }
+
+    /// Ours, if we lead.
+    fn term(&self) -> Option<u64> {
+        self.leadership.borrow().term(Instant::now())
     }
 
     /// Only what is said while we listen is a word: what a list brings may be old.
@@ -198,17 +237,22 @@ impl Evictor {
         self.record(node, SPARED, message);
     }
 
-    /// Says whether it was done. What was done halfway is left: the next attempt finds the rest.
+    /// Says whether the verdict needs no more attention. What was done halfway is left: the next attempt finds the rest.
     async fn evict(&self, Verdict { node, by }: &Verdict) -> bool {
         let by = by.join(", ");
         let tried = tokio::time::timeout(TIMEOUT, self.try_evict(node, &by)).await;
         let count = match tried.unwrap_or_else(|_| Err(format!("not done within {} s", TIMEOUT.as_secs()))) {
-            Ok(count) => count,
+            Ok(Outcome::Done(count)) => count,
+            Ok(Outcome::LeftToLeader) => return true,
             Err(why) => {
                 warn!(node, error = why, "cannot take the Pods of a dead node out of service, trying again");
                 return false;
             }
         };
+        if count == 0 {
+            info!(node, by, "a node is dead, and no Pod of a LoadBalancer Service is in service on it");
+            return true;
+        }
         let dry_run = self.settings.dry_run;
         let pods = if count == 1 { "Pod" } else { "Pods" };
         let what = match dry_run {
@@ -225,28 +269,45 @@ impl Evictor {
         true
     }
 
-    /// Returns how many Pods.
-    async fn try_evict(&self, node: &str, by: &str) -> Result<usize, String> {
+    async fn try_evict(&self, node: &str, by: &str) -> Result<Outcome, String> {
         let pods: Api<PodView> = Api::all(self.client.clone());
         let here = ListParams::default().fields(&format!("spec.nodeName={node}"));
         let pods = pods.list(&here).await.map_err(|error| chain(&error))?;
+        let Some(authority) = self.authority(&pods.items) else { return Ok(Outcome::LeftToLeader) };
         let services = self.services.entries();
         let chosen: Vec<PodView> = pods.items.into_iter().filter(|pod| is_in_service(pod, services)).collect();
         if self.settings.dry_run {
-            return Ok(chosen.len());
+            return Ok(Outcome::Done(chosen.len()));
         }
         let mut count = 0;
         for some in chosen.chunks(WRITES) {
-            let written = futures::future::join_all(some.iter().map(|pod| self.take_out(pod, node, by))).await;
-            let written: Result<Vec<bool>, String> = written.into_iter().collect();
+            let written = some.iter().map(|pod| self.take_out(pod, node, by, &authority));
+            let written: Result<Vec<bool>, String> = futures::future::join_all(written).await.into_iter().collect();
             count += written?.into_iter().filter(|taken_out| *taken_out).count();
         }
-        Ok(count)
+        Ok(Outcome::Done(count))
+    }
+
+    /// With what right we act on the death of a node with these Pods.
+    fn authority(&self, pods: &[PodView]) -> Option<Authority> {
+        if let Some(term) = self.term() {
+            return Some(Authority::Leader(Right { leadership: self.leadership.clone(), term }));
+        }
+        let Leadership::Standby { leader: Some(leader) } = &*self.leadership.borrow() else { return None };
+        let (namespace, name) = (Some(self.namespace.as_str()), Some(lease::pod_of(leader)));
+        let is_leader = |pod: &PodView| {
+            let meta = &pod.metadata;
+            (meta.namespace.as_deref(), meta.name.as_deref()) == (namespace, name)
+        };
+        pods.iter().any(is_leader).then_some(Authority::Successor)
     }
 
     /// Whether it was done. The patch names the version that was read: a Pod whose kubelet has just written is not dead.
-    async fn take_out(&self, pod: &PodView, node: &str, by: &str) -> Result<bool, String> {
-        let Some(limit) = self.right.time_for_write(TIMEOUT) else { return Err("another controller leads".into()) };
+    async fn take_out(&self, pod: &PodView, node: &str, by: &str, authority: &Authority) -> Result<bool, String> {
+        let limit = match authority {
+            Authority::Leader(right) => right.time_for_write(TIMEOUT).ok_or("another controller leads")?,
+            Authority::Successor => TIMEOUT,
+        };
         let meta = &pod.metadata;
         let (namespace, name) =
             (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());

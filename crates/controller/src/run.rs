@@ -5,7 +5,8 @@
 //! - up to [`WRITES`] writes, each a task; an aborted one is decided and sent again in the next term;
 //! - the keeper of the ConfigurationState `controller` ([`configuration_state`]), likewise;
 //! - the keeper of the speakers' key ([`speaker_key`]), likewise;
-//! - what takes the Pods of dead nodes out of service ([`eviction`]), if that is asked for; may be aborted at any time;
+//! - what takes the Pods of dead nodes out of service ([`eviction`]), if that is asked for: it listens always; may be aborted at
+//!   any time;
 //! - the webhooks' server and its certificate's keeper ([`admission`](crate::admission)); may be aborted at any time;
 //! - the event recorder and the probe server ([`landfall_runtime`]).
 
@@ -69,8 +70,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let (beat, synced) = (health.task("model"), health.step("election of a leader, and its first list of every kind"));
     let mut registry = metrics::registry();
     let client = client::connect().await?;
-    let eviction = settings.eviction.map(|eviction| (eviction, EvictionMetrics::default()));
-    eviction.iter().for_each(|(_, metrics)| metrics.register(&mut registry));
+    let eviction_metrics = settings.eviction.map(|_| EvictionMetrics::default());
+    eviction_metrics.iter().for_each(|metrics| metrics.register(&mut registry));
     let instance = std::env::var("HOSTNAME").unwrap_or_default();
     let recorder = Recorder::start(client.clone(), "landfall-controller", instance.clone(), &mut registry);
     if let Some(admission) = settings.admission {
@@ -86,13 +87,16 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     };
     let writer = Writer::new(client.clone(), settings.namespace.clone(), recorder.clone(), candidacy.leadership());
     let leadership = candidacy.leadership();
+    let evictor = settings.eviction.zip(eviction_metrics).map(|(eviction, metrics)| {
+        let place = eviction::Place { namespace: settings.namespace.clone(), class: settings.lb_class.clone() };
+        eviction::start(&client, place, eviction, leadership.clone(), recorder.clone(), metrics)
+    });
     let mut replica = Replica {
         client,
         namespace: settings.namespace,
         class: settings.lb_class,
         pod: settings.pod,
         speaker_key: settings.speaker_key,
-        eviction,
         shutdown,
         leadership,
         recorder,
@@ -104,6 +108,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         replica.lead(term).await?;
     }
     info!("asked to end");
+    drop(evictor);
     candidacy.release().await;
     Ok(())
 }
@@ -115,7 +120,6 @@ struct Replica {
     class: Option<String>,
     pod: Option<Pod>,
     speaker_key: Option<speaker_key::Settings>,
-    eviction: Option<(eviction::Settings, EvictionMetrics)>,
     shutdown: shutdown::Shutdown,
     leadership: tokio::sync::watch::Receiver<Leadership>,
     recorder: Recorder,
@@ -160,11 +164,6 @@ impl Replica {
             let right = Right { leadership: self.leadership.clone(), term };
             speaker_key::keep(&self.client, &self.namespace, settings, right)
         });
-        let evictor = self.eviction.clone().map(|(settings, metrics)| {
-            let right = Right { leadership: self.leadership.clone(), term };
-            let (class, recorder) = (self.class.as_deref(), self.recorder.clone());
-            eviction::start(&self.client, &self.namespace, class, settings, right, recorder, metrics)
-        });
         let mut model = Model::default();
         let mut writes: JoinSet<(Write, Written)> = JoinSet::new();
         let mut tick = tokio::time::interval(probes::TICK);
@@ -208,7 +207,7 @@ impl Replica {
                 self.synced.done();
             }
         }
-        drop((watches, object, key, evictor));
+        drop((watches, object, key));
         self.recorder.give_way(false);
         // Each ends with the right to write, at the latest.
         while writes.join_next().await.is_some() {}

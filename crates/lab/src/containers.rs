@@ -12,12 +12,12 @@ use crate::machine::Machine;
 /// As long as this exists, no container is created.
 const GATE: &str = "/run/no-new-containers";
 
-/// Arguments: the gate, runc's path. The true runc stays reachable below /run: whoever waits still needs it afterwards, and the
-/// next time it is there already, read-only where the computer's files are. The gate comes last: if anything fails before, it is
-/// open.
+/// Arguments: the gate, runc's path. The true runc stays reachable below /run: whoever waits still needs it afterwards. It is a
+/// copy, because a mount of the file would be covered as the file is: mounts that are shared with each other get what is
+/// mounted on one of them. The gate comes last: if anything fails before, it is open.
 const HOLD: &str = r#"set -e
 true_runc=/run/runc-true
-mountpoint -q $true_runc || { touch $true_runc; mount --bind "$2" $true_runc; }
+[ -x $true_runc ] || { cp "$2" $true_runc.part; mv $true_runc.part $true_runc; }
 cat > /run/runc-waits <<END
 #!/bin/sh
 case " \$* " in *" create "*) while [ -e $1 ]; do sleep 0.05; done ;; esac

@@ -157,7 +157,7 @@ fn freeze(machine: &Machine) -> Result<()> {
     }
 }
 
-fn send(pid: i32, signal: Signal) -> Result<()> {
+pub(crate) fn send(pid: i32, signal: Signal) -> Result<()> {
     match kill(Pid::from_raw(pid), signal) {
         Ok(()) | Err(Errno::ESRCH) => Ok(()), // it has just ended by itself
         Err(error) => bail!("{signal} to process {pid}: {error}"),

@@ -14,6 +14,8 @@ use crate::steps::step;
 pub const NAMESPACE: &str = "landfall-system";
 /// The chart's release.
 pub const RELEASE: &str = "landfall";
+/// The Lease by which the controller's replicas elect their leader.
+pub(crate) const LEASE: &str = "landfall-controller";
 const IMAGE: &str = "docker.io/library/landfall:dev";
 const REPOSITORY: &str = "docker.io/library/landfall";
 const TAG: &str = "dev";

@@ -1,4 +1,4 @@
-//! Who answers for an address on the wire, asked with the tools that people use.
+//! Who answers for an address on the wire, asked with the tools that people use; and what kernels remember of others.
 
 use std::net::IpAddr;
 use std::process::Command;
@@ -51,6 +51,15 @@ impl Lab {
         let mut ip = Command::new("ip");
         let text = command::output(ip.args(["-n", &self.netns(place), "neigh", "show", &address.to_string()]))?;
         Ok(find_mac(&text))
+    }
+
+    /// Makes the kernel of a node forget every connection that it translates. It remembers one whose first packet nobody answered
+    /// for two minutes, and sends whoever comes from the same port within them to the same, dead Pod.
+    pub fn forget_connections(&self, node: &str) -> Result<()> {
+        for family in ["ipv4", "ipv6"] {
+            command::output(self.netns_command(node, "conntrack").args(["--flush", "--family", family]))?;
+        }
+        Ok(())
     }
 
     /// Makes the kernel of `place` forget every neighbour, so that it asks again.

@@ -62,7 +62,7 @@ mod simulation;
 use std::time::{Duration, Instant};
 
 pub use election::{Answer, Ask, Election, Next, Now, Record, Request, Stored};
-pub use keeper::{Candidacy, identity, stand, unopposed};
+pub use keeper::{Candidacy, identity, pod_of, stand, unopposed};
 
 /// How long others wait after the last change they saw; what the Lease says as `leaseDurationSeconds`.
 pub const DURATION: Duration = Duration::from_secs(3);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::time::{Duration, Instant};
 
-/// After the beginning of our term no node is judged: what the API server and the speakers tell then may be old, and if they have all just
+/// After we began to listen no node is judged: what the API server and the speakers tell then may be old, and if they have all just
 /// started, nothing means much.
 pub(crate) const GRACE: Duration = Duration::from_secs(5);
 /// A word counts for this long; it is repeated every two seconds.
@@ -99,7 +99,8 @@ pub(crate) struct Judge {
     cases: BTreeMap<String, Case>,
     /// Nodes that were judged dead, and when somebody last held them to be.
     dead: BTreeMap<String, Instant>,
-    judged: VecDeque<Instant>,
+    /// Verdicts of the last [`WITHIN`], oldest first.
+    judged: VecDeque<(Instant, String)>,
 }
 
 #[derive(Debug)]
@@ -152,10 +153,18 @@ impl Judge {
         self.speakers.insert(node.to_owned(), Some(Word { at: now, silent }));
     }
 
-    /// The verdict could not be carried out: with the next word it is found again, if it still stands.
+    /// The verdict was not carried out: with the next look it is found again, if it still stands.
     pub(crate) fn was_in_vain(&mut self, node: &str) {
         self.dead.remove(node);
-        self.judged.pop_back();
+        self.judged.retain(|(_, judged)| judged != node);
+    }
+
+    /// What was found until now was somebody else's to carry out, and to tell: what still stands is found again.
+    pub(crate) fn judge_anew(&mut self) {
+        self.cases.values_mut().for_each(|case| case.told = false);
+        for node in self.cases.keys().cloned().collect::<Vec<_>>() {
+            self.was_in_vain(&node);
+        }
     }
 
     /// Looks at what was said. To be called after each word and at [`next_due`](Self::next_due).
@@ -165,7 +174,7 @@ impl Judge {
             self.dead.entry(node.clone()).and_modify(|last| *last = now);
         }
         self.dead.retain(|_, last| now < *last + ACQUITTED_AFTER);
-        self.judged.retain(|at| now < *at + WITHIN);
+        self.judged.retain(|(at, _)| now < *at + WITHIN);
         let quorum = self.quorum();
         let before = std::mem::take(&mut self.cases);
         let case = |node: &String| before.get(node).copied().unwrap_or(Case { since: now, told: false });
@@ -188,7 +197,7 @@ impl Judge {
             };
             let Some(why) = why else {
                 self.dead.insert(node.clone(), now);
-                self.judged.push_back(now);
+                self.judged.push_back((now, node.clone()));
                 findings.dead.push(Verdict { by: self.accusers(&node, now), node });
                 continue;
             };
@@ -206,7 +215,7 @@ impl Judge {
         let settled = open.map(|(_, case)| self.settled_at(case)).filter(|due| *due > now);
         // An alibi that is not renewed ends some time.
         let old = self.speakers.values().flatten().map(|word| word.at + BELIEVED_FOR).filter(|due| *due > now);
-        let judged = self.judged.iter().map(|at| *at + WITHIN).filter(|due| *due > now);
+        let judged = self.judged.iter().map(|(at, _)| *at + WITHIN).filter(|due| *due > now);
         settled.chain(old).chain(judged).min()
     }
 

@@ -3,14 +3,16 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::Pod;
 
 use super::bench::Bench;
 use super::clients::{Load, NEW_EVERY, Seen};
+use super::evict::{Evict, Service};
 use super::families::{self, ByFamily};
 use super::held::Connected;
+use super::leader;
 use super::place::Where;
 use super::pods;
-use super::release;
 use super::say;
 use super::scene::{Owner, Pods, Scene};
 use super::speakers;
@@ -31,7 +33,11 @@ const SERVE_LIMIT: Duration = Duration::from_secs(60);
 const RETURN_LIMIT: Duration = Duration::from_secs(120);
 /// What is to go from a Pod's status when it is back has gone so long after its first answer.
 const CLEAN: Duration = Duration::from_secs(5);
+/// So long after the fault the speakers have found the node dead, and the verdict is not reached yet.
+const MIDDLE: Duration = Duration::from_millis(600);
 const LOOK: Duration = Duration::from_millis(250);
+/// So many connections are told one by one when the outage was longer than is promised.
+const TOLD: usize = 20;
 /// Whose conditions are not to remain: their reasons begin with it.
 const LANDFALL: &str = "Landfall";
 
@@ -47,17 +53,19 @@ const LANDFALL: &str = "Landfall";
 ///
 /// Then the node is mended. return_ms is the time from the moment when its Node is seen to be Ready again to the first answer
 /// from its Pod through the Service; unreturned_runs counts those in which none came within 120 s; conditions_left, the
-/// conditions that are left in the status of any of the Pods 5 s later and whose reason begins with Landfall.
+/// conditions that are left in the status of any of the Pods 5 s later and whose reason begins with Landfall; living_pods_out, the
+/// Pods of other nodes that were not Ready at some time of the run.
 ///
-/// Each run begins with new Pods of all speakers, as those of failover, and only when the Pods of all nodes answer; it is void
-/// as one of failover is. blind_ms says for how long the client, which shares the computer with the cluster, stood still
+/// Each run begins with new Pods of all speakers, as those of failover, with kernels of nodes that remember no connection,
+/// and only when the Pods of all nodes answer; it is void as one of failover is. blind_ms says for how long the client, which shares the computer with the cluster, stood still
 /// itself.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   cargo lab measure outage
   cargo lab measure outage --evict on
-  cargo lab measure outage --evict on --family ipv4 --runs 3")]
+  cargo lab measure outage --evict on --family ipv4 --runs 3
+  cargo lab measure outage --evict on --leader dies")]
 pub(super) struct Outage {
     /// How often.
     #[arg(long, default_value_t = 10, value_parser = super::at_least_one)]
@@ -67,12 +75,15 @@ pub(super) struct Outage {
     /// Landfall's setting failover.evictEndpoints while it is measured; rolled back afterwards.
     #[arg(long, value_enum, default_value_t = Evict::Off)]
     evict: Evict,
+    /// Where Landfall's leading controller is.
+    #[arg(long, value_enum, default_value_t = Leader::Anywhere)]
+    leader: Leader,
     /// Seconds to watch after the fault at least.
     #[arg(long, default_value_t = 10, value_name = "SECONDS")]
     watch: u64,
     /// Seconds in which nothing happens after the speakers' Pods are new: so that nothing is held against a cluster that has
-    /// just begun, or that has lost another node a moment ago.
-    #[arg(long, default_value_t = 30, value_name = "SECONDS")]
+    /// just begun; and the next verdict comes more than a minute after the last, before which Landfall would wait.
+    #[arg(long, default_value_t = 45, value_name = "SECONDS")]
     rest: u64,
     /// The median outage that is allowed. [default: 1500 with --evict on; else none]
     #[arg(long, value_name = "MS")]
@@ -82,14 +93,15 @@ pub(super) struct Outage {
     worst_limit: Option<f64>,
 }
 
+/// The controller's replica that leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Evict {
-    /// Nothing is set: as it is installed, where the chart's default is off.
-    Off,
-    /// What would be done is reported, and not done.
-    DryRun,
-    /// A dead node's Pods are taken out of service.
-    On,
+enum Leader {
+    /// Wherever it is.
+    Anywhere,
+    /// On the node that dies. There is a replica on each node for that.
+    Dies,
+    /// On another node, where it is killed when the verdict is being reached. Its successor begins anew, and no time is promised.
+    Killed,
 }
 
 /// One run.
@@ -103,22 +115,29 @@ struct Run {
     returned: ByFamily<Duration>,
     /// The conditions of ours that remained, in words.
     left: Vec<String>,
+    /// Pods of living nodes that left service.
+    wronged: Vec<String>,
 }
 
 impl Outage {
     pub(super) async fn run(&self, bench: &Bench) -> Result<Report> {
-        if let Some(value) = self.chart_value() {
-            release::upgrade(bench, &[value]).await?;
-            bench.installed.ready().await?;
-        }
+        let replicas = match self.leader {
+            Leader::Anywhere => vec![],
+            Leader::Dies | Leader::Killed => vec![format!("controller.replicas={}", bench.lab.nodes()?.len())],
+        };
+        self.evict.install(bench, replicas).await?;
         let scene = Scene::set(bench, self.place, 1, Pods::Shared).await?;
         let mut runs = Tally::of(self.runs);
         while let Some(number) = runs.next() {
             speakers::renew_all(bench).await?;
+            if self.leader != Leader::Anywhere {
+                let owner = scene.settle().await?;
+                leader::bring(bench, |node| (node == owner.node) == (self.leader == Leader::Dies)).await?;
+            }
             tokio::time::sleep(Duration::from_secs(self.rest)).await;
             let owner = scene.settle().await?;
-            let (courses, is_void) = self.strike(&scene, &owner).await?;
-            let run = mend(&scene, &owner, courses, is_void).await?;
+            let run = self.once(&scene, &owner).await?;
+            let is_void = run.is_void;
             self.tell(number, &owner, &run);
             let is_back = run.is_back;
             runs.note(run, is_void)?;
@@ -130,8 +149,24 @@ impl Outage {
         self.report(&scene, &runs)
     }
 
+    async fn once(&self, scene: &Scene<'_>, owner: &Owner) -> Result<Run> {
+        let others = || async {
+            let pods = scene.pods.list().await?;
+            let living: Vec<Pod> = pods.into_iter().filter(|pod| !pods::is_on(pod, &owner.node)).collect();
+            anyhow::Ok(Service::of(&living))
+        };
+        let before = others().await?;
+        let (courses, is_void) = self.strike(scene, owner).await?;
+        let mut run = mend(scene, owner, courses, is_void).await?;
+        run.wronged = before.left(&others().await?);
+        Ok(run)
+    }
+
     /// Powers the owner off while clients come, and returns what they met and whether that says nothing.
     async fn strike(&self, scene: &Scene<'_>, owner: &Owner) -> Result<(ByFamily<Course>, bool)> {
+        for node in &scene.nodes {
+            scene.bench.lab.forget_connections(node)?;
+        }
         let since = Instant::now();
         // So that the capture knows who answered before.
         scene.owners().await?;
@@ -145,6 +180,10 @@ impl Outage {
         })
         .await?;
         let fault = scene.strike(owner, since, Fault::PowerOff).await?;
+        if self.leader == Leader::Killed {
+            tokio::time::sleep(MIDDLE.saturating_sub(fault.at.elapsed())).await;
+            leader::kill(scene.bench).await?;
+        }
         let courses = |seen: ByFamily<Seen>| -> ByFamily<Course> {
             seen.into_iter().map(|(family, seen)| (family, visits::course(&seen.visits, fault.at, STEADY))).collect()
         };
@@ -157,7 +196,20 @@ impl Outage {
                 break;
             }
         }
-        Ok((courses(clients.finish().await?), fault.is_void))
+        let seen = clients.finish().await?;
+        self.tell_tail(&seen, fault.at);
+        Ok((courses(seen), fault.is_void))
+    }
+
+    /// Tells what failed last where that was later than is allowed.
+    fn tell_tail(&self, seen: &ByFamily<Seen>, fault: Instant) {
+        let Some(limit) = self.limits().1 else { return };
+        for (family, seen) in seen {
+            if ms(visits::course(&seen.visits, fault, STEADY).outage) > limit {
+                let failures = visits::last_failures(&seen.visits, fault, TOLD);
+                failures.iter().for_each(|failure| say(&format!("  {family}: {failure}")));
+            }
+        }
     }
 
     fn tell(&self, number: usize, owner: &Owner, run: &Run) {
@@ -182,6 +234,7 @@ impl Outage {
             run.left.len()
         ));
         run.left.iter().for_each(|condition| say(&format!("  left: {condition}")));
+        run.wronged.iter().for_each(|pod| say(&format!("  left service on a living node: {pod}")));
     }
 
     fn report(&self, scene: &Scene<'_>, runs: &Tally<Run>) -> Result<Report> {
@@ -207,11 +260,18 @@ impl Outage {
         summaries.push(count("unreturned_runs", "runs", unreturned.count())?.exactly(0.0));
         let left: Vec<f64> = all().map(|run| run.left.len() as f64).collect();
         summaries.push(Summary::of("conditions_left", "conditions", &left)?.exactly(0.0));
+        let wronged: Vec<f64> = all().map(|run| run.wronged.len() as f64).collect();
+        summaries.push(Summary::of("living_pods_out", "Pods", &wronged)?.exactly(0.0));
         summaries.push(count("void_runs", "runs", runs.void.len())?);
-        let evict = self.chart_value().unwrap_or_else(|| "as installed".into());
+        let evict = self.evict.chart_value().unwrap_or_else(|| "as installed".into());
+        let leader = match self.leader {
+            Leader::Anywhere => "",
+            Leader::Dies => ", the leading controller on the node that dies",
+            Leader::Killed => ", the leading controller killed half a second later",
+        };
         Ok(Report {
             title: format!(
-                "power-off of the node that answers, with a Pod on each of {} nodes, {}, {evict}",
+                "power-off of the node that answers, with a Pod on each of {} nodes, {}, {evict}{leader}",
                 scene.nodes.len(),
                 bench.installed.place()
             ),
@@ -228,19 +288,10 @@ impl Outage {
         })
     }
 
-    /// What Landfall's chart is told.
-    fn chart_value(&self) -> Option<String> {
-        let value = match self.evict {
-            Evict::Off => return None,
-            Evict::DryRun => "dry-run",
-            Evict::On => "on",
-        };
-        Some(format!("failover.evictEndpoints={value}"))
-    }
-
     /// The limits of the median and of the worst outage.
     fn limits(&self) -> (Option<f64>, Option<f64>) {
-        let promised = |limit| (self.evict == Evict::On).then_some(limit);
+        let is_promised = self.evict == Evict::On && self.leader != Leader::Killed;
+        let promised = |limit| is_promised.then_some(limit);
         (self.median_limit.or(promised(1500.0)), self.worst_limit.or(promised(3000.0)))
     }
 
@@ -286,7 +337,7 @@ async fn mend(scene: &Scene<'_>, owner: &Owner, courses: ByFamily<Course>, is_vo
     tokio::time::sleep(CLEAN).await;
     let pods = scene.pods.list().await?;
     let left = pods.iter().flat_map(|pod| pods::conditions_by(pod, LANDFALL)).collect();
-    Ok(Run { courses, is_void, is_back: back.is_ok(), returned, left })
+    Ok(Run { courses, is_void, is_back: back.is_ok(), returned, left, wronged: vec![] })
 }
 
 #[cfg(test)]
@@ -309,10 +360,12 @@ mod tests {
             ("--evict off", None, (None, None)),
             ("--evict dry-run --worst-limit 90000", set("dry-run"), (None, Some(90000.0))),
             ("--evict on", set("on"), (Some(1500.0), Some(3000.0))),
+            ("--evict on --leader dies", set("on"), (Some(1500.0), Some(3000.0))),
+            ("--evict on --leader killed", set("on"), (None, None)),
             ("--evict on --median-limit 900", set("on"), (Some(900.0), Some(3000.0))),
         ] {
             let typed = Typed::parse_from(["outage"].into_iter().chain(arguments.split(' '))).outage;
-            assert_eq!((typed.chart_value(), typed.limits()), (value, limits), "{arguments}");
+            assert_eq!((typed.evict.chart_value(), typed.limits()), (value, limits), "{arguments}");
         }
     }
 }

@@ -29,7 +29,7 @@ pub(super) async fn upgrade(bench: &Bench, values: &[String]) -> Result<()> {
             .into();
     // Helm forgets all but the last ten revisions; the one to go back to is older after as many runs.
     args.extend(["--history-max", "0"].map(str::to_owned));
-    args.extend(values.iter().flat_map(|value| ["--set-string".to_owned(), value.clone()]));
+    args.extend(values.iter().flat_map(|value| ["--set".to_owned(), value.clone()]));
     let wound = Wound::Release { namespace, name, revision };
     let act = move |lab: &Lab| lab.helm(&args.iter().map(String::as_str).collect::<Vec<_>>()).map(drop);
     bench.setup.cause_once(wound, act).await

@@ -9,6 +9,7 @@ use super::asker::{Asker, EVERY};
 use super::bench::Bench;
 use super::claims;
 use super::damage::Wound;
+use super::evict::{Evict, Service};
 use super::families::{self, ByFamily, Family};
 use super::place::Where;
 use super::probes;
@@ -31,7 +32,7 @@ const COUNT: Duration = Duration::from_secs(3);
 /// node that answers is by turns in the one and in the other. halves_unserved counts clients that had no steady answers at
 /// the end of the split; one_answerer_ms says how long after the joining another node was still heard to answer than the one
 /// that answers in the end (asked for fifty times a second); answerers, how many did in the last 3 of 10 s; each for IPv4
-/// and for IPv6. Each run begins with new Pods of all speakers, so that no address is about to return to where an earlier
+/// and for IPv6; pods_out, which Pods were not Ready at some time of the run. Each run begins with new Pods of all speakers, so that no address is about to return to where an earlier
 /// split has driven it from.
 #[derive(clap::Args)]
 #[command(after_help = "Example: cargo lab measure split --runs 10")]
@@ -47,6 +48,9 @@ pub(super) struct Split {
     /// How long the halves stay apart.
     #[arg(long = "for", default_value_t = 15, value_name = "SECONDS")]
     duration: u64,
+    /// Landfall's setting failover.evictEndpoints while it is measured; rolled back afterwards.
+    #[arg(long, value_enum, default_value_t = Evict::Off)]
+    evict: Evict,
     /// How long after the joining two may be heard at most.
     #[arg(long, default_value_t = 1000.0, value_name = "MS")]
     worst_limit: f64,
@@ -66,15 +70,20 @@ struct Seen {
 
 impl Split {
     pub(super) async fn run(&self, bench: &Bench) -> Result<Report> {
+        self.evict.install(bench, vec![]).await?;
         bench.far_client().await?;
         let scene = Scene::set(bench, self.place, self.addresses, Pods::Everywhere).await?;
-        let mut runs = Vec::new();
+        let (mut runs, mut out) = (Vec::new(), Vec::new());
         for number in 1..=self.runs {
             speakers::renew_all(bench).await?;
             let owner = scene.settle().await?;
             let far = far_half(&scene.nodes, &owner.node, number % 2 == 1);
+            let before = Service::of(&scene.pods.list().await?);
             let run = self.once(&scene, &far).await?;
             self.tell(number, &owner, &far, &run);
+            let left = before.left(&Service::of(&scene.pods.list().await?));
+            left.iter().for_each(|pod| say(&format!("  left service: {pod}")));
+            out.push(left.len() as f64);
             runs.push(run);
         }
         let figures = |name, unit, value: fn(&Seen) -> f64| families::figures(&runs, name, unit, value);
@@ -85,9 +94,11 @@ impl Split {
         summaries.extend(alone.into_iter().map(|after| after.at_most(self.worst_limit)));
         summaries.extend(answerers.into_iter().map(|count| count.exactly(1.0)));
         summaries.extend(figures("longest_silence_of_a_half_ms", "ms", |seen| ms(seen.gaps[0].max(seen.gaps[1])))?);
+        summaries.push(Summary::of("pods_out", "Pods", &out)?.exactly(0.0));
+        let evict = self.evict.chart_value().map(|value| format!(", {value}")).unwrap_or_default();
         Ok(Report {
             title: format!(
-                "network in two halves for {} s, {} nodes, {}",
+                "network in two halves for {} s, {} nodes, {}{evict}",
                 self.duration,
                 scene.nodes.len(),
                 bench.installed.place()

@@ -79,6 +79,26 @@ pub(super) fn course(visits: &[Visit], fault: Instant, steady: Duration) -> Cour
     }
 }
 
+/// The last connections that failed of those that began at `fault` or later, at most `count` of them, in words: where to look when an
+/// outage has a long tail.
+pub(super) fn last_failures(visits: &[Visit], fault: Instant, count: usize) -> Vec<String> {
+    let mut failed: Vec<(Instant, &Failure)> =
+        visits.iter().filter_map(|visit| Some((visit.began, visit.result.as_ref().err()?))).collect();
+    failed.retain(|(began, _)| *began >= fault);
+    failed.sort_by_key(|(began, _)| *began);
+    let last = failed.into_iter().rev().take(count).rev();
+    let words = last.map(|(began, failure)| {
+        let after = failure.established.map(|at| format!(", established {} ms later", (at - began).as_millis()));
+        format!(
+            "began {} ms after the fault{}: {}",
+            (began - fault).as_millis(),
+            after.unwrap_or_default(),
+            failure.why
+        )
+    });
+    words.collect()
+}
+
 /// Whether every connection that began at `since` or later has succeeded, and the Pod of each of these nodes was among those
 /// that answered.
 /// # Errors
@@ -116,6 +136,16 @@ mod tests {
         let began = start + ms(begins);
         let answered = node.map(|node| Answered { at: began + ms(1), node: node.to_owned() });
         Visit { began, result: answered.ok_or(Failure { established: None, why: "nobody answered".into() }) }
+    }
+
+    #[test]
+    fn the_last_failures_are_told_with_their_time() {
+        let fault = Instant::now();
+        let visits =
+            [visit(fault, 30, None), visit(fault, 10, None), visit(fault, 20, Some("n1")), visit(fault, 0, None)];
+        let told = |count| last_failures(&visits, fault + ms(1), count);
+        assert_eq!(told(1), ["began 29 ms after the fault: nobody answered"]);
+        assert_eq!(told(9).len(), 2);
     }
 
     #[test]

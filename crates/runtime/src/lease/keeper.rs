@@ -64,6 +64,11 @@ pub fn identity(pod: &str) -> anyhow::Result<String> {
     Ok(format!("{pod}_{:016x}", u64::from_ne_bytes(random::octets()?)))
 }
 
+/// The name of the Pod that [`identity`] was made for.
+pub fn pod_of(identity: &str) -> &str {
+    identity.rsplit_once('_').map_or(identity, |(pod, _)| pod)
+}
+
 /// Stands for election on the Lease `name`, as a task of its own. `client` should be that of
 /// [`client::hasty`](crate::client::hasty), which never retries by itself.
 ///

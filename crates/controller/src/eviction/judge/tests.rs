@@ -185,7 +185,27 @@ fn a_verdict_that_could_not_be_carried_out_is_found_again_while_it_stands() {
 }
 
 #[test]
-fn old_words_and_a_young_term_mean_nothing() {
+fn who_becomes_the_leader_finds_again_what_the_leader_before_may_not_have_done() {
+    let (mut judge, now) = court(3);
+    let words: [(&str, &[&str]); 2] = [("n1", &["n2"]), ("n3", &["n2"])];
+    say(&mut judge, now, &words);
+    assert_eq!(settle(&mut judge, now), dead("n2", &["n1", "n3"]));
+    let later = now + Duration::from_secs(2);
+    assert_eq!(say(&mut judge, later, &words), Findings::default(), "the same term");
+    judge.judge_anew();
+    assert_eq!(judge.look(later), dead("n2", &["n1", "n3"]));
+    // The limits hold on: what was out of service a moment ago and is accused no more counts.
+    say(&mut judge, later + Duration::from_secs(1), &[("n1", &[]), ("n3", &[])]);
+    judge.judge_anew();
+    let other = later + Duration::from_secs(3);
+    say(&mut judge, other, &[("n1", &["n3"]), ("n2", &["n3"])]);
+    assert_eq!(settle(&mut judge, other), spared("n3", Why::TooOften));
+    judge.judge_anew();
+    assert_eq!(judge.look(other + SETTLE), spared("n3", Why::TooOften), "the new leader says it, too");
+}
+
+#[test]
+fn old_words_and_a_young_listener_mean_nothing() {
     // What was said before we listened is never told to the judge as a word: it knows that there is a speaker.
     let (mut judge, now) = court(3);
     say(&mut judge, now, &[("n1", &["n2"])]);
@@ -232,7 +252,7 @@ proptest! {
                     prop_assert!(!spoke.get(&node).is_some_and(lately), "{node} has just spoken");
                     prop_assert!(by.iter().all(|by| spoke.get(by).is_some_and(|at| now < *at + BELIEVED_FOR)));
                     prop_assert!(judge.dead.len() <= (count * 30 / 100).max(1), "{:?} of {count}", judge.dead);
-                    let lately = judge.judged.iter().filter(|at| now < **at + WITHIN);
+                    let lately = judge.judged.iter().filter(|(at, _)| now < *at + WITHIN);
                     prop_assert!(lately.count() <= (count * 30 / 100).max(1));
                 }
             }
