@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::command;
 use crate::lab::Lab;
@@ -53,12 +53,15 @@ impl Lab {
         Ok(find_mac(&text))
     }
 
-    /// Makes the kernel of a node forget every connection that it translates. It remembers one whose first packet nobody answered
-    /// for two minutes, and sends whoever comes from the same port within them to the same, dead Pod.
-    pub fn forget_connections(&self, node: &str) -> Result<()> {
-        for family in ["ipv4", "ipv6"] {
-            command::output(self.netns_command(node, "conntrack").args(["--flush", "--family", family]))?;
-        }
+    /// Makes the kernel of a node forget every connection to this address. It remembers one whose first packet nobody answered for
+    /// two minutes, and sends whoever comes from the same port within them to the same, dead Pod.
+    pub fn forget_connections(&self, node: &str, to: IpAddr) -> Result<()> {
+        let family = if to.is_ipv4() { "ipv4" } else { "ipv6" };
+        let mut conntrack = self.netns_command(node, "conntrack");
+        let said = conntrack.args(["--delete", "--family", family, "--orig-dst", &to.to_string()]).output()?;
+        // It calls it a failure when there was none.
+        let text = String::from_utf8_lossy(&said.stderr);
+        ensure!(said.status.success() || text.contains(": 0 flow entries"), "conntrack on {node}: {}", text.trim());
         Ok(())
     }
 

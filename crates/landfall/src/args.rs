@@ -192,6 +192,9 @@ struct SpeakerArgs {
     /// Tell the controller, by the API, which nodes this speaker finds silent: for its --evict-endpoints
     #[arg(long)]
     report_silent_nodes: bool,
+    /// Let established connections live on when an address moves from a node that lives; needs CAP_NET_ADMIN
+    #[arg(long)]
+    keep_connections: bool,
 }
 
 /// How speakers watch each other.
@@ -280,6 +283,7 @@ impl Command {
                 refresh_interval: args.refresh_interval,
                 membership: args.membership.into_settings()?,
                 report_silent_nodes: args.report_silent_nodes,
+                keep_connections: args.keep_connections,
                 // The speaker is on the node's own network: what it says there is for kubelet only.
                 probe_address: (Ipv4Addr::LOCALHOST, args.common.health_probe_port).into(),
                 namespace: namespace(args.common.namespace),

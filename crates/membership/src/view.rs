@@ -44,6 +44,14 @@ impl View {
         }
     }
 
+    /// Whether the node's kernel is taken to do its work, whatever its speaker does.
+    pub fn forwards(self) -> bool {
+        match self {
+            Self::Alive | Self::Suspect | Self::Covered { .. } | Self::Draining | Self::HoldDown { .. } => true,
+            Self::Joining | Self::Out => false,
+        }
+    }
+
     /// Whether another answers in its name.
     pub(crate) fn is_covered(self) -> bool {
         matches!(self, Self::Covered { .. })

@@ -19,6 +19,7 @@ use landfall_runtime::watch::Change;
 use crate::announced_condition::Stated;
 use crate::elect::{self, Endpoints, Verdict, World};
 use crate::liveness::Members;
+use crate::passing_on::NodeAddresses;
 use crate::sharers::Sharers;
 use crate::standing::{Standing, Watched};
 
@@ -96,6 +97,8 @@ pub struct SpeakerPod {
     pub lately: bool,
     /// status.hostIP: where the other speakers find it.
     pub address: Option<IpAddr>,
+    /// status.hostIPs: all addresses of its node, one of each family.
+    pub addresses: BTreeSet<IpAddr>,
 }
 
 /// One change to what is known, by kind. The value is `None` for an object that is none of our business.
@@ -345,6 +348,12 @@ impl Model {
     /// The nodes with a speaker to count on and the address of each, as of the last [`Model::decide`].
     pub fn members(&self) -> Members {
         self.standing.addresses().map(|(node, address)| (Arc::clone(node), address)).collect()
+    }
+
+    /// The addresses of all nodes with a speaker's Pod.
+    pub fn node_addresses(&self) -> NodeAddresses {
+        let pods = self.speakers.entries().values();
+        pods.map(|pod| (Arc::from(pod.node.as_str()), pod.addresses.clone())).collect()
     }
 
     /// Whether this node is to own nothing: see [`Node::drain`].

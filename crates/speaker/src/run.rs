@@ -40,6 +40,7 @@ use crate::links::InterfaceFilter;
 use crate::liveness::{LivenessInputs, Members, Stance};
 use crate::membership_settings::MembershipSettings;
 use crate::model::{Decided, Model, ServiceKey};
+use crate::passing_on::NodeAddresses;
 use crate::refresh::Refresh;
 use crate::silence;
 use crate::standing::Watched;
@@ -72,6 +73,8 @@ pub struct Settings {
     pub membership: MembershipSettings,
     /// Tell the controller, by the API, which nodes are silent.
     pub report_silent_nodes: bool,
+    /// Let established connections live on when an address moves from a node that lives.
+    pub keep_connections: bool,
 }
 
 /// Runs the speaker until the process is asked to end.
@@ -109,7 +112,10 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         }
     };
     let watched = if liveness.is_some() { Watched::BySpeakers } else { Watched::ByApi };
-    let wire_settings = WireSettings { node: settings.node_name.as_str().into(), interfaces, liveness, refresh };
+    let (nodes_out, nodes) = watch::channel(Arc::default());
+    let keep_connections = settings.keep_connections.then_some(nodes);
+    let node = settings.node_name.as_str().into();
+    let wire_settings = WireSettings { node, interfaces, liveness, refresh, keep_connections };
     let wire = wire_thread::spawn(wire_settings, desired_in, announced_out, wire_metrics)?;
     let (trap_out, trap) = watch::channel(None);
     registry.register_collector(Box::new(IpvsMetric(trap.clone())));
@@ -134,6 +140,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         rests_until: Instant::now(),
         desired: desired_out,
         members: members_out,
+        nodes: nodes_out,
         stance: stance_out,
         announced: announced_in,
         claims: claims_out,
@@ -237,6 +244,7 @@ struct Owner {
     rests_until: Instant,
     desired: watch::Sender<Arc<Desired>>,
     members: watch::Sender<Option<Arc<Members>>>,
+    nodes: watch::Sender<Arc<NodeAddresses>>,
     stance: watch::Sender<Stance>,
     announced: watch::Receiver<Arc<Announced>>,
     claims: watch::Sender<Option<Arc<Claims>>>,
@@ -257,6 +265,7 @@ impl Owner {
         }
         let draining = if self.model.is_draining() { Stance::Drain } else { Stance::Serve };
         publish::if_changed(&self.stance, draining);
+        publish::if_changed(&self.nodes, Arc::new(self.model.node_addresses()));
         self.unpublished.extend(decided.changed);
         let start = Instant::now();
         let members = self.model.members();

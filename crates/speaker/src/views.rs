@@ -80,8 +80,16 @@ view! {
 pub(crate) struct PodStatus {
     #[serde(rename = "hostIP")]
     pub(crate) host_ip: Option<String>,
+    #[serde(rename = "hostIPs", deserialize_with = "or_default")]
+    pub(crate) host_ips: Vec<HostIp>,
     #[serde(flatten)]
     pub(crate) conditions: WithConditions,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct HostIp {
+    pub(crate) ip: String,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

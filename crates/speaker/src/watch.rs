@@ -103,8 +103,9 @@ fn speaker_pod(object: PodView) -> (String, Option<SpeakerPod>) {
     let since = object.status.conditions.since("Ready");
     let lately = since.is_none_or(|since| Timestamp::now().duration_since(since).unsigned_abs() < MEMBER_GRACE);
     let address = object.status.host_ip.as_ref().and_then(|ip| ip.parse().ok());
+    let addresses = object.status.host_ips.iter().filter_map(|one| one.ip.parse().ok()).chain(address).collect();
     let uid = object.metadata.uid.unwrap_or_default();
-    let pod = object.spec.node_name.map(|node| SpeakerPod { uid, node, ready, lately, address });
+    let pod = object.spec.node_name.map(|node| SpeakerPod { uid, node, ready, lately, address, addresses });
     (object.metadata.name.unwrap_or_default(), pod)
 }
 

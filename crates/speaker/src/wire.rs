@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
 use ipnet::IpNet;
-use landfall_membership::WireCheck;
+use landfall_membership::{View, WireCheck};
 use landfall_runtime::{publish, timer};
 use tokio::sync::{mpsc, watch};
 
@@ -18,6 +18,7 @@ use crate::frames::{Lane, Unasked};
 use crate::handing_over::HandingOver;
 use crate::inspection::Inspection;
 use crate::ipvs::Held;
+use crate::keep_connections::KeepConnections;
 use crate::links::{Links, Placed, Placement};
 use crate::liveness::{Liveness, News, Next};
 use crate::netlink::Netlink;
@@ -69,6 +70,7 @@ pub(crate) struct Wire {
     rivals: Rivals,
     probation: Probation,
     handing_over: HandingOver,
+    keep_connections: Option<KeepConnections>,
     /// Whether others answer for what is theirs, and where we ask for it; and whether others hear us.
     inspection: Inspection,
     looked_after: Placement,
@@ -92,6 +94,7 @@ impl Wire {
         let open = |inputs| Liveness::open(Arc::clone(&settings.node), inputs);
         Ok(Self {
             liveness: settings.liveness.clone().map(open).transpose()?,
+            keep_connections: settings.keep_connections.map(KeepConnections::start).transpose()?,
             node: settings.node,
             links: Links::new(settings.interfaces),
             networks_seen: BTreeSet::new(),
@@ -137,6 +140,7 @@ impl Wire {
                     self.announcer.next_due(),
                     self.probation.next_due(),
                     self.handing_over.next_due(),
+                    self.keep_connections.as_ref().and_then(KeepConnections::next_due),
                     self.rivals.next_due(),
                     self.inspection.next_due(),
                     self.unheard.next_due(),
@@ -161,6 +165,11 @@ impl Wire {
                             self.serve_all(&wanted, Moves::Unplanned, now);
                         }
                     }
+                    () = rules(&mut self.keep_connections) => {
+                        if self.keep_connections.as_mut().is_some_and(KeepConnections::are_in_force) {
+                            self.serve_all(&wanted, Moves::Unplanned, Instant::now());
+                        }
+                    }
                     changed = desired.changed() => match changed {
                         Ok(()) => break,
                         Err(_) => return Ok(()),
@@ -179,7 +188,8 @@ impl Wire {
                         let now = Instant::now();
                         self.announce(Event::Tick, now);
                         self.look_after(now);
-                        let changed = self.probe(now) | self.handing_over.tick(now);
+                        let kept = self.keep_connections.as_mut().is_some_and(|keep| keep.tick(now));
+                        let changed = self.probe(now) | self.handing_over.tick(now) | kept;
                         let words = [self.rivals.next_due(), self.unheard.next_due()];
                         if words.into_iter().flatten().any(|at| at <= now) {
                             self.report(now);
@@ -361,7 +371,8 @@ impl Wire {
             let addresses = &desired.addresses;
             self.probation.follow(addresses.keys(), |ip| addresses.contains_key(ip), &ownership.owned, now);
         }
-        let owned = desired.addresses.iter().filter(|(ip, _)| ownership.owned.contains(*ip));
+        self.pass_on(&ownership, now);
+        let owned = desired.addresses.iter().filter(|(ip, _)| ownership.owned.contains(*ip) && !self.waits(**ip));
         let placement = self.links.place(owned.map(|(ip, wanted)| (ip, &wanted.interfaces)));
         let covered = desired.addresses.iter().filter(|(ip, _)| ownership.covered.contains_key(*ip));
         let covered = self.links.place(covered.map(|(ip, wanted)| (ip, &wanted.interfaces)));
@@ -427,6 +438,20 @@ impl Wire {
             let here = self.tables.iter().filter(|(_, table)| table.addresses.contains(ip));
             self.handing_over.begin(*ip, here.map(|((interface, _), _)| *interface).collect(), now);
         }
+    }
+
+    /// Connections of addresses that become ours live on where they are.
+    fn pass_on(&mut self, after: &Ownership, now: Instant) {
+        let (Some(keep), Some(liveness)) = (&mut self.keep_connections, &mut self.liveness) else { return };
+        let Some(membership) = liveness.membership() else { return };
+        let attached = self.links.attached();
+        let on_link = |ip: IpAddr| attached.iter().any(|network| network.up && network.network.contains(&ip));
+        keep.follow(&self.ownership, after, |node| membership.view(node).is_some_and(View::forwards), on_link, now);
+    }
+
+    /// Whether the address is ours and not to be used yet.
+    fn waits(&self, ip: IpAddr) -> bool {
+        self.keep_connections.as_ref().is_some_and(|keep| keep.waits(ip))
     }
 
     /// Whether it is known who owns what: before that no address can be told to be new.
@@ -509,7 +534,7 @@ impl Wire {
         let mut addresses: BTreeMap<IpAddr, Answers> =
             elsewhere.iter().map(|(ip, owner)| (*ip, Answers::Elsewhere(owner.clone()))).collect();
         // What is on trial is not looked at yet.
-        let in_use = owned.iter().filter(|ip| !self.probation.holds(**ip));
+        let in_use = owned.iter().filter(|ip| !self.probation.holds(**ip) && !self.waits(**ip));
         let mut here: BTreeMap<IpAddr, BTreeSet<String>> = in_use.map(|ip| (*ip, BTreeSet::new())).collect();
         for (interface, placed) in &self.placement {
             for ip in &placed.addresses {
@@ -550,6 +575,14 @@ impl Wire {
                 tracing::info!(interface = placed.name, "no longer answering on an interface");
             }
         }
+    }
+}
+
+/// For ever where connections are not kept.
+async fn rules(keep_connections: &mut Option<KeepConnections>) {
+    match keep_connections {
+        Some(keep) => keep.changed().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -16,6 +16,7 @@ use crate::desired::{Announced, Desired};
 use crate::ipvs::Held;
 use crate::links::InterfaceFilter;
 use crate::liveness::LivenessInputs;
+use crate::passing_on::NodeAddresses;
 use crate::refresh::Refresh;
 use crate::wire::{Reports, Wire};
 use crate::wire_metrics::WireMetrics;
@@ -31,6 +32,8 @@ pub struct WireSettings {
     pub liveness: Option<LivenessInputs>,
     /// How often neighbours are told again.
     pub refresh: Refresh,
+    /// Where the other nodes are, if established connections are to survive planned moves; `None`: they are not.
+    pub keep_connections: Option<watch::Receiver<Arc<NodeAddresses>>>,
 }
 
 /// The running thread. Dropping it lets the thread run on; it ends when the sender of `desired` is dropped.

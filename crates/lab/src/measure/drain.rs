@@ -9,6 +9,7 @@ use super::clients::{Load, NEW_EVERY, Seen};
 use super::damage::Wound;
 use super::families::{self, ByFamily, Family};
 use super::held::{Connected, Held};
+use super::release;
 use super::say;
 use super::scene::{Owner, Pods, Scene};
 use super::speakers;
@@ -36,13 +37,20 @@ const LOOK: Duration = Duration::from_millis(500);
 /// established one, too: it is among the caught. All speakers'
 /// Pods are new before the first run, so that no address is about to return from elsewhere.
 #[derive(clap::Args)]
-#[command(after_help = "Example: cargo lab measure drain --runs 5")]
+#[command(after_help = "\
+Examples:
+  cargo lab measure drain --runs 5
+  cargo lab measure drain --keep-connections")]
 pub(super) struct Drain {
     #[command(flatten)]
     pub(super) held: Held,
     /// Seconds in which the addresses are to return after the annotation is gone: the hold-down (20 s), and some.
     #[arg(long, default_value_t = 90, value_name = "SECONDS")]
     return_limit: u64,
+    /// Set Landfall's failover.keepConnections while it is measured. Then no established connection may break either, and none be
+    /// caught.
+    #[arg(long)]
+    keep_connections: bool,
 }
 
 /// One way: there, or back.
@@ -78,6 +86,10 @@ impl Noticed {
 
 impl Drain {
     pub(super) async fn run(&self, bench: &Bench) -> Result<Report> {
+        if self.keep_connections {
+            release::upgrade(bench, &["failover.keepConnections=true".into()]).await?;
+            bench.installed.ready().await?;
+        }
         let scene = Scene::set(bench, self.held.place, 1, Pods::Elsewhere).await?;
         speakers::renew_all(bench).await?;
         let (mut there, mut back) = (Vec::new(), Vec::new());
@@ -113,8 +125,11 @@ impl Drain {
             figures.extend(failures.into_iter().map(|count| count.exactly(0.0)));
             let moved = of_each(moves, "moves", |noticed| noticed.moves as f64)?;
             figures.extend(moved.into_iter().map(|count| count.exactly(1.0)));
-            figures.extend(of_each(caught, "connections", |noticed| noticed.caught() as f64)?);
-            figures.extend(of_each(broken, "connections", |noticed| noticed.seen.broken.len() as f64)?);
+            let kept = |count: Summary| if self.keep_connections { count.exactly(0.0) } else { count };
+            let caught = of_each(caught, "connections", |noticed| noticed.caught() as f64)?;
+            figures.extend(caught.into_iter().map(kept));
+            let broken = of_each(broken, "connections", |noticed| noticed.seen.broken.len() as f64)?;
+            figures.extend(broken.into_iter().map(kept));
             let took_ms: Vec<f64> = ways.iter().filter_map(|way| way.took.map(ms)).collect();
             figures.push(Summary::of(missing, "runs", &[(ways.len() - took_ms.len()) as f64])?.exactly(0.0));
             if !took_ms.is_empty() {
@@ -122,7 +137,11 @@ impl Drain {
             }
         }
         Ok(Report {
-            title: format!("drain of the node that answers, {}", bench.installed.place()),
+            title: format!(
+                "drain of the node that answers, {}{}",
+                bench.installed.place(),
+                if self.keep_connections { ", failover.keepConnections=true" } else { "" }
+            ),
             figures,
             method: vec![format!(
                 "To each address a new TCP connection every {} ms, {} established ones; failed: not answered within 0.9 s.",

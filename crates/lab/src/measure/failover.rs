@@ -1,5 +1,6 @@
 //! `cargo lab measure failover`: the node that answers breaks, and a client keeps asking.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -9,7 +10,7 @@ use super::damage::Wound;
 use super::families::{self, ByFamily};
 use super::place::{Segment, Where};
 use super::probe::{Outage, period};
-use super::probes;
+use super::probes::{self, Control};
 use super::release;
 use super::say;
 use super::scene::{Owner, PAUSE, Pods, Scene};
@@ -128,8 +129,8 @@ impl Failover {
         let scene = Scene::set(bench, place, self.addresses, Pods::Elsewhere).await?;
         let mut runs = Tally::of(self.runs);
         while let Some(number) = runs.next() {
-            let owner = self.prepare(&scene).await?;
-            let run = self.once(&scene, &owner).await?;
+            let (owner, pod) = self.prepare(&scene).await?;
+            let run = self.once(&scene, &owner, pod).await?;
             self.tell(number, &scene, &owner, &run);
             bench.damage.mend().await?;
             let is_void = run.is_void;
@@ -216,23 +217,25 @@ impl Failover {
         method
     }
 
-    /// Lets the speakers begin anew and settle, and stops the API server if that is asked for. Returns who is to break.
-    async fn prepare(&self, scene: &Scene<'_>) -> Result<Owner> {
+    /// Lets the speakers begin anew and settle, and stops the API server if that is asked for. Returns who is to break, and
+    /// where the Pod is to be asked around the Services.
+    async fn prepare(&self, scene: &Scene<'_>) -> Result<(Owner, SocketAddr)> {
         speakers::renew_all(scene.bench).await?;
         let owner = scene.settle().await?;
+        let pod = scene.pods.server().await?;
         if self.api_server == ApiServer::Stopped {
             scene.bench.damage.cause(Wound::ApiServer, Lab::stop_api_server).await?;
             tokio::time::sleep(WITHOUT_API).await;
         }
-        Ok(owner)
+        Ok((owner, pod))
     }
 
     /// Breaks the owner while probes run.
-    async fn once(&self, scene: &Scene<'_>, owner: &Owner) -> Result<Run> {
+    async fn once(&self, scene: &Scene<'_>, owner: &Owner, pod: SocketAddr) -> Result<Run> {
         let since = Instant::now();
         // So that the capture knows who answered before.
         scene.owners().await?;
-        let (probes, control) = (scene.probe("client")?, scene.control().await?);
+        let (probes, control) = (scene.probe("client")?, Control::start(&scene.bench.lab, pod)?);
         scene.served(&probes).await?;
         let fault = scene.strike(owner, since, self.fault).await?;
         let recovered = loop {

@@ -56,7 +56,7 @@ const LANDFALL: &str = "Landfall";
 /// conditions that are left in the status of any of the Pods 5 s later and whose reason begins with Landfall; living_pods_out, the
 /// Pods of other nodes that were not Ready at some time of the run.
 ///
-/// Each run begins with new Pods of all speakers, as those of failover, with kernels of nodes that remember no connection,
+/// Each run begins with new Pods of all speakers, as those of failover, with kernels of nodes that remember no connection to it,
 /// and only when the Pods of all nodes answer; it is void as one of failover is. blind_ms says for how long the client, which shares the computer with the cluster, stood still
 /// itself.
 #[derive(clap::Args)]
@@ -164,8 +164,8 @@ impl Outage {
 
     /// Powers the owner off while clients come, and returns what they met and whether that says nothing.
     async fn strike(&self, scene: &Scene<'_>, owner: &Owner) -> Result<(ByFamily<Course>, bool)> {
-        for node in &scene.nodes {
-            scene.bench.lab.forget_connections(node)?;
+        for (node, address) in scene.nodes.iter().flat_map(|node| scene.addresses.iter().map(move |to| (node, *to))) {
+            scene.bench.lab.forget_connections(node, address)?;
         }
         let since = Instant::now();
         // So that the capture knows who answered before.

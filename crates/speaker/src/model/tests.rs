@@ -38,7 +38,14 @@ fn node(name: &str, labels: &[&str]) -> (String, Option<Node>) {
 fn speaker(node: &str, ready: bool) -> (String, Option<SpeakerPod>) {
     (
         format!("speaker-{node}"),
-        Some(SpeakerPod { uid: "p".into(), node: node.into(), ready, lately: false, address: None }),
+        Some(SpeakerPod {
+            uid: "p".into(),
+            node: node.into(),
+            ready,
+            lately: false,
+            address: None,
+            addresses: [].into(),
+        }),
     )
 }
 

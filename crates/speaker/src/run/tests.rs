@@ -28,6 +28,7 @@ fn owner() -> Owner {
             secret: None,
         },
         report_silent_nodes: false,
+        keep_connections: false,
     };
     let mut model = Model::new("n1".into(), false, Watched::BySpeakers);
     for event in [
@@ -49,6 +50,7 @@ fn owner() -> Owner {
         rests_until: Instant::now(),
         desired: watch::channel(Arc::new(Desired::default())).0,
         members: watch::channel(None).0,
+        nodes: watch::channel(Arc::default()).0,
         stance: watch::channel(Stance::Serve).0,
         announced: watch::channel(Arc::new(Announced::default())).1,
         claims: watch::channel(None).0,
@@ -74,6 +76,7 @@ fn members_that_change_while_the_owner_rests_are_told_afterwards() {
         ready: true,
         lately: false,
         address: Some([192, 0, 2, 2].into()),
+        addresses: [[192, 0, 2, 2].into()].into(),
     };
     owner.model.apply(Event::Node(Applied(("n2".into(), Some(Node::default())))));
     owner.model.apply(Event::Speaker(Applied(("speaker-n2".into(), Some(pod)))));
@@ -112,7 +115,8 @@ fn the_condition_of_a_service_is_wished_for_when_it_is_not_so_and_never_when_it_
         generation: None,
         stated: None,
     };
-    let pod = SpeakerPod { uid: "p".into(), node: "n1".into(), ready: true, lately: false, address: None };
+    let (uid, node, addresses) = ("p".into(), "n1".into(), [].into());
+    let pod = SpeakerPod { uid, node, ready: true, lately: false, address: None, addresses };
     owner.model.apply(Event::Node(Applied(("n1".into(), Some(Node::default())))));
     owner.model.apply(Event::Service(Applied((key.clone(), Some(service.clone())))));
     owner.model.decide(start);

@@ -13,6 +13,7 @@ mod helm;
 mod idle;
 mod impossible;
 mod inspection;
+mod keep_connections;
 mod leader;
 mod local_policy;
 mod manifests;
