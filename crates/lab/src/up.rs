@@ -11,7 +11,7 @@ use crate::command::last_lines;
 use crate::image::{Image, write_archive};
 use crate::lab::{Lab, LabState, node_name};
 use crate::steps::{Note, step};
-use crate::{control_plane, down, limits, network, node, packages, pki, repository, tools};
+use crate::{cgroups, control_plane, down, limits, network, node, packages, pki, repository, tools};
 
 /// The image of the echo server.
 pub const ECHO_IMAGE: &str = "docker.io/lab/echo:1";
@@ -102,6 +102,7 @@ impl Lab {
         })?;
         step("nodes", |note| {
             note.set("containerd, kubelet, kube-proxy");
+            cgroups::raise();
             self.each_node(nodes, |index| node::start(self, index))?;
             self.image_load(images)?;
             self.wait_until_ready(&self.nodes()?, note, READY_TIMEOUT)
