@@ -76,11 +76,21 @@ pub(crate) enum News {
     Told,
 }
 
+/// Why owners may change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moves {
+    /// All who are concerned live: the configuration or the interfaces have changed, a node drains, or one has been healthy for
+    /// long enough to get its addresses back. Who gives an address away answers until the next owner is heard.
+    Planned,
+    /// A member has gone, or has the better right; or nothing, and it is only to be put right what is answered for.
+    Unplanned,
+}
+
 /// What is left to do for the wire thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
     /// Find out anew who owns what, then ask again: what follows is only to be done after that.
-    Elect,
+    Elect(Moves),
     /// Others have looked after our addresses, and found this.
     Checked(Vec<(Arc<str>, WireCheck)>),
     /// We may end.
@@ -109,7 +119,7 @@ pub(crate) struct Liveness {
     /// The MAC addresses with which kernels answered, by node and interface: for segments that have no name in common.
     answered: BTreeMap<Arc<str>, BTreeMap<u32, MacAddr>>,
     buffer: Box<[u8]>,
-    elect: bool,
+    elect: Option<Moves>,
     handed_over: bool,
     /// What others have found out about our addresses.
     checks: Vec<(Arc<str>, WireCheck)>,
@@ -140,7 +150,7 @@ impl Liveness {
             segments: BTreeMap::new(),
             answered: BTreeMap::new(),
             buffer: vec![0; MAX_DATAGRAM + 1].into(),
-            elect: false,
+            elect: None,
             handed_over: false,
             checks: Vec::new(),
             postponed: None,
@@ -174,7 +184,9 @@ impl Liveness {
             (News::Answered(Answered { node, mac }), Some(membership)) => {
                 if let Some((interface, mac)) = mac {
                     let known = self.answered.entry(Arc::clone(&node)).or_default().insert(interface, mac);
-                    self.elect |= known != Some(mac); // it can be covered there from now on
+                    if known != Some(mac) {
+                        self.elect = Some(Moves::Unplanned); // it can be covered there from now on
+                    }
                 }
                 membership.probe_answered(&node, now);
             }
@@ -215,7 +227,7 @@ impl Liveness {
             membership.set_members(members.iter().map(member), now);
             self.answered.retain(|node, _| members.contains_key(node));
             self.members = Some(members);
-            self.elect = true;
+            self.elect = Some(Moves::Unplanned);
         }
         if stance != std::mem::replace(&mut self.stance, stance) {
             self.handed_over = false;
@@ -234,7 +246,7 @@ impl Liveness {
             let Some(output) = self.postponed.take().or_else(|| membership.and_then(Membership::poll)) else { break };
             match output {
                 // What goes out may tell another that it can stop to answer: first we must answer ourselves.
-                Output::Send { .. } | Output::HandedOver if self.elect => {
+                Output::Send { .. } | Output::HandedOver if self.elect.is_some() => {
                     self.postponed = Some(output);
                     break;
                 }
@@ -243,8 +255,10 @@ impl Liveness {
                 }
                 Output::HandedOver => {
                     self.handed_over = true;
-                    // Others answer now, so we need not any more.
-                    self.elect = self.stance == Stance::Drain;
+                    // Others own them now, so we need not any more.
+                    if self.stance == Stance::Drain {
+                        self.must_elect(Moves::Planned);
+                    }
                 }
                 Output::Probe { node } => {
                     self.ask(&node);
@@ -252,24 +266,33 @@ impl Liveness {
                 Output::Changed { node, from, to, cause } => {
                     log(&node, from, to, cause);
                     let suspects = |view| matches!(view, View::Alive | View::Suspect);
-                    self.elect |= !(suspects(from) && suspects(to));
+                    if !(suspects(from) && suspects(to)) {
+                        let returns = matches!(from, View::HoldDown { .. }) && cause == Cause::Fit;
+                        self.must_elect(if returns { Moves::Planned } else { Moves::Unplanned });
+                    }
                 }
-                Output::LinksChanged { .. } | Output::Retry { .. } => self.elect = true,
+                Output::LinksChanged { .. } | Output::Retry { .. } => self.must_elect(Moves::Unplanned),
                 Output::Checked { by, check } => self.checks.push((by, check)),
                 Output::Yield { address, to } => {
                     tracing::info!(%address, %to, "another speaker has the better right to an address");
-                    self.elect = true;
+                    self.must_elect(Moves::Unplanned);
                 }
             }
         }
-        if std::mem::take(&mut self.elect) {
-            return Next::Elect;
+        if let Some(moves) = self.elect.take() {
+            return Next::Elect(moves);
         }
         if !self.checks.is_empty() {
             return Next::Checked(std::mem::take(&mut self.checks));
         }
         self.tell_observed();
         if self.handed_over && self.stance == Stance::Restart { Next::HandedOver } else { Next::Wait }
+    }
+
+    /// Of several reasons that come together the most urgent one counts.
+    fn must_elect(&mut self, moves: Moves) {
+        let planned = moves == Moves::Planned && self.elect != Some(Moves::Unplanned);
+        self.elect = Some(if planned { Moves::Planned } else { Moves::Unplanned });
     }
 
     fn tell_observed(&self) {

@@ -20,7 +20,7 @@ use crate::inspection::Inspection;
 use crate::ipvs::Held;
 use crate::keep_connections::KeepConnections;
 use crate::links::{Links, Placed, Placement};
-use crate::liveness::{Liveness, News, Next};
+use crate::liveness::{Liveness, Moves, News, Next};
 use crate::netlink::Netlink;
 use crate::ownership::{self, Ownership};
 use crate::packet_socket::Protocol;
@@ -46,15 +46,6 @@ pub(crate) struct Reports {
     pub(crate) announced: watch::Sender<Arc<Announced>>,
     pub(crate) networks: watch::Sender<BTreeSet<IpNet>>,
     pub(crate) held_by_ipvs: watch::Sender<Option<Held>>,
-}
-
-/// Why owners may change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Moves {
-    /// The configuration or the interfaces have changed.
-    Planned,
-    /// Members have; or nothing, and it is only to be put right what is answered for.
-    Unplanned,
 }
 
 /// What the thread holds.
@@ -230,7 +221,7 @@ impl Wire {
     fn carry_out(&mut self, desired: &Desired, now: Instant) -> bool {
         loop {
             match self.liveness.as_mut().map_or(Next::Wait, Liveness::next) {
-                Next::Elect => self.serve_all(desired, Moves::Unplanned, now),
+                Next::Elect(moves) => self.serve_all(desired, moves, now),
                 Next::Checked(checks) => self.checked(checks, now),
                 Next::HandedOver => return true,
                 Next::Wait => return false,
