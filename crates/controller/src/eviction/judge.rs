@@ -17,6 +17,9 @@ const ALIBI: Duration = Duration::from_secs(1);
 const OBSERVERS: usize = 5;
 /// In this time no more nodes are judged than may be out of service at once: long enough for kubelets to put right what was wrong.
 const WITHIN: Duration = Duration::from_secs(60);
+/// After more nodes seemed dead than are allowed, for so long nothing is done: when a broken network heals, its nodes are heard again
+/// one after another, and the last of them would seem to be the only one.
+const HEALING: Duration = Duration::from_secs(10);
 /// A node that nobody accuses any more is given back after this time.
 const ACQUITTED_AFTER: Duration = Duration::from_secs(10);
 
@@ -101,6 +104,8 @@ pub(crate) struct Judge {
     dead: BTreeMap<String, Instant>,
     /// Verdicts of the last [`WITHIN`], oldest first.
     judged: VecDeque<(Instant, String)>,
+    /// When too many nodes seemed dead at once.
+    broken: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -132,6 +137,7 @@ impl Judge {
             cases: BTreeMap::new(),
             dead: BTreeMap::new(),
             judged: VecDeque::new(),
+            broken: None,
         }
     }
 
@@ -184,12 +190,18 @@ impl Judge {
         let seem_dead: BTreeSet<&String> =
             accused.iter().filter(|node| !self.has_alibi(node, now)).chain(self.dead.keys()).collect();
         let (seem_dead, allowed) = (seem_dead.len(), self.allowed());
+        if seem_dead > allowed {
+            self.broken = Some(now);
+        }
+        let heals = self.heals_until().is_some_and(|until| now < until);
         let mut findings = Findings::default();
         for node in self.ripe(now) {
             let why = if self.has_alibi(&node, now) {
                 Some(Why::Lives)
             } else if seem_dead > allowed {
                 Some(Why::TooMany { seem_dead, allowed })
+            } else if heals {
+                continue;
             } else if self.judged.len() >= allowed {
                 Some(Why::TooOften)
             } else {
@@ -216,7 +228,12 @@ impl Judge {
         // An alibi that is not renewed ends some time.
         let old = self.speakers.values().flatten().map(|word| word.at + BELIEVED_FOR).filter(|due| *due > now);
         let judged = self.judged.iter().map(|(at, _)| *at + WITHIN).filter(|due| *due > now);
-        settled.chain(old).chain(judged).min()
+        let healed = self.heals_until().filter(|due| *due > now);
+        settled.chain(old).chain(judged).chain(healed).min()
+    }
+
+    fn heals_until(&self) -> Option<Instant> {
+        self.broken.map(|at| at + HEALING)
     }
 
     fn settled_at(&self, case: &Case) -> Instant {

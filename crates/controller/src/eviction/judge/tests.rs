@@ -137,6 +137,26 @@ fn more_nodes_at_once_than_are_allowed_are_a_broken_network() {
 }
 
 #[test]
+fn the_last_node_that_is_heard_again_when_a_network_heals_is_not_dead() {
+    let (mut judge, now) = court(5);
+    let accuse = |silent: &'static [&'static str]| ["n1", "n2", "n3"].map(|by| (by, silent));
+    say(&mut judge, now, &accuse(&["n4", "n5"]));
+    assert_eq!(settle(&mut judge, now).dead, []);
+    // n4 is heard first.
+    let healed = now + Duration::from_secs(15);
+    say(&mut judge, healed - Duration::from_millis(1), &accuse(&["n4", "n5"]));
+    for after in (0..10).step_by(2) {
+        let found = say(&mut judge, healed + Duration::from_secs(after), &accuse(&["n5"]));
+        assert_eq!(found, Findings::default(), "after {after} s");
+    }
+    // It was no broken network: n5 stays silent.
+    let last = healed + Duration::from_secs(8);
+    let due = judge.next_due(last).expect("nobody needs to say anything for it");
+    assert!(due <= healed + HEALING);
+    assert_eq!(judge.look(healed + HEALING), dead("n5", &["n1", "n2", "n3"]));
+}
+
+#[test]
 fn a_second_node_has_to_wait_until_the_first_is_back() {
     let (mut judge, now) = court(5);
     say(&mut judge, now, &[("n1", &["n4"]), ("n2", &["n4"]), ("n3", &["n4"])]);
@@ -235,7 +255,7 @@ proptest! {
         let start = Instant::now();
         let mut judge = Judge::new(30, start);
         (0..count).for_each(|n| judge.exists(&format!("n{n}")));
-        let (mut now, mut spoke) = (start, BTreeMap::new());
+        let (mut now, mut spoke, mut broken) = (start, BTreeMap::new(), None);
         for (speaker, silent, pause) in steps {
             now += Duration::from_millis(pause);
             for by_time in [true, false] {
@@ -245,8 +265,13 @@ proptest! {
                     judge.says(&node, silent, now);
                     spoke.insert(node, now);
                 }
-                for Verdict { node, by } in judge.look(now).dead {
+                let Findings { dead, spared } = judge.look(now);
+                if spared.iter().any(|spared| matches!(spared.why, Why::TooMany { .. })) {
+                    broken = Some(now);
+                }
+                for Verdict { node, by } in dead {
                     prop_assert!(now >= start + GRACE);
+                    prop_assert!(broken.is_none_or(|at| now >= at + HEALING), "{node} while the network heals");
                     prop_assert!(by.len() > 5.min(count - 1) / 2 && by.len() >= 2 && !by.contains(&node));
                     let lately = |at: &Instant| now < *at + ALIBI.min(SETTLE);
                     prop_assert!(!spoke.get(&node).is_some_and(lately), "{node} has just spoken");
