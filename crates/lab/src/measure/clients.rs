@@ -1,13 +1,15 @@
 //! Clients that hold TCP connections through a change, and clients that come anew all the time.
 
-use std::net::SocketAddr;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
@@ -26,6 +28,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const HURRY: Duration = Duration::from_millis(900);
 /// Between the beginnings of two new connections, where a measurement has no other wish.
 pub(super) const NEW_EVERY: Duration = Duration::from_millis(20);
+/// The ports of clients, each of which is used once before the first comes again, more than ten minutes later. The system would
+/// choose one that a connection had some seconds before; and where that one's first packet went to a dead Pod, the node's
+/// kernel sends the next from that port after it, for two minutes, whatever kube-proxy has learnt since.
+const PORTS: std::ops::Range<u16> = 1_100..65_000;
+static NEXT_PORT: AtomicU16 = AtomicU16::new(PORTS.start);
 /// Opening the connections that are to last, while nothing is wrong.
 const OPEN: Duration = Duration::from_secs(10);
 
@@ -186,6 +193,20 @@ async fn come(
     under_way.join_all().await;
 }
 
+/// A socket with a port that was not used for long.
+fn from_new_port(server: SocketAddr) -> Result<TcpSocket> {
+    let any = if server.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
+    loop {
+        let turn = |port: u16| Some(if port + 1 < PORTS.end { port + 1 } else { PORTS.start });
+        let port = NEXT_PORT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, turn).unwrap_or(PORTS.start);
+        let socket = if server.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        match socket.bind((any, port).into()) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            bound => return bound.map(|()| socket).context("bind"),
+        }
+    }
+}
+
 /// A connection to the echo server that is kept open between requests.
 struct Connection {
     stream: BufReader<TcpStream>,
@@ -194,7 +215,7 @@ struct Connection {
 
 impl Connection {
     async fn open(server: SocketAddr) -> Result<Connection> {
-        let stream = TcpStream::connect(server).await.context("connect")?;
+        let stream = from_new_port(server)?.connect(server).await.context("connect")?;
         stream.set_nodelay(true)?;
         Ok(Connection { stream: BufReader::new(stream), server })
     }
