@@ -36,6 +36,9 @@ const PRIORITY: i32 = -150;
 const ELEMENTS: usize = 500;
 /// Room for a change with ten thousand addresses, in one piece, and for its answers.
 const BUFFER: usize = 4 << 20;
+/// Longer than any datagram of the kernel's.
+const LONGEST_ANSWER: usize = 1 << 16;
+/// In seconds.
 const ANSWER_LIMIT: i64 = 5;
 /// What failed is tried again.
 const RETRY: Duration = Duration::from_secs(60);
@@ -119,49 +122,70 @@ async fn follow(mut wanted: watch::Receiver<Option<Arc<PassedOn>>>, in_force: &w
     }
 }
 
-/// Tables, maps, chains and rules; elements that are there stay.
+/// Tables, maps, chains and rules; elements that are there stay. It is enough that one family can be had: a kernel may have
+/// IPv6 switched off.
 fn set_up() -> io::Result<()> {
-    let mut batch = Batch::new();
-    for family in &FAMILIES {
+    let each = FAMILIES.each_ref().map(|family| {
+        let mut batch = Batch::new();
         family.set_up(&mut batch);
-    }
-    send(batch)
+        send(batch)
+    });
+    let [v4, v6] = each;
+    v4.or(v6)
 }
 
-/// Replaces all elements at once.
+/// Replaces all elements; of each family at once.
 fn replace(rules: &PassedOn) -> io::Result<()> {
-    let mut batch = Batch::new();
-    for family in &FAMILIES {
-        family.set_up(&mut batch);
-        let map = || Attributes::new().text(1, TABLE).text(2, MAP);
-        batch.add(libc::NFT_MSG_DELSETELEM, 0, family.protocol, &map());
+    FAMILIES.iter().try_for_each(|family| {
         let ours: Vec<_> = rules.iter().filter(|(ip, to)| (family.is_of)(ip) && (family.is_of)(to)).collect();
-        for some in ours.chunks(ELEMENTS) {
-            let elements = some.iter().fold(Attributes::new(), |list, (ip, to)| {
-                let timeout = (KEPT_FOR.as_millis() as u64).to_be_bytes();
-                let element = Attributes::new().data(1, &octets(**ip)).data(2, &octets(**to)).octets(4, &timeout);
-                list.nested(1, element)
-            });
-            let list = map().nested(3, elements);
-            batch.add(libc::NFT_MSG_NEWSETELEM, libc::NLM_F_CREATE, family.protocol, &list);
-        }
-    }
-    send(batch)
+        // A family that cannot be had has no elements either.
+        let is_missing = || ours.is_empty() && family.list(&mut PassedOn::new()).is_err();
+        family.replace(&ours).or_else(|error| if is_missing() { Ok(()) } else { Err(error) })
+    })
 }
 
 /// The elements that the kernel has.
 fn list() -> io::Result<PassedOn> {
     let mut all = PassedOn::new();
     for family in &FAMILIES {
+        match family.list(&mut all) {
+            Err(error) if error.raw_os_error() != Some(libc::ENOENT) => return Err(error),
+            _ => {} // there is no such table
+        }
+    }
+    Ok(all)
+}
+
+/// Attributes are named by their numbers in the enumerations of `linux/netfilter/nf_tables.h`: those of a table are `NFTA_TABLE_*`,
+/// those of an expression `NFTA_CMP_*` and so on.
+impl Family {
+    fn replace(&self, rules: &[(&IpAddr, &IpAddr)]) -> io::Result<()> {
+        let mut batch = Batch::new();
+        self.set_up(&mut batch);
+        let map = || Attributes::new().text(1, TABLE).text(2, MAP);
+        batch.add(libc::NFT_MSG_DELSETELEM, 0, self.protocol, &map());
+        for some in rules.chunks(ELEMENTS) {
+            let elements = some.iter().fold(Attributes::new(), |list, (ip, to)| {
+                let timeout = (KEPT_FOR.as_millis() as u64).to_be_bytes();
+                let element = Attributes::new().data(1, &octets(**ip)).data(2, &octets(**to)).octets(4, &timeout);
+                list.nested(1, element)
+            });
+            let list = map().nested(3, elements);
+            batch.add(libc::NFT_MSG_NEWSETELEM, libc::NLM_F_CREATE, self.protocol, &list);
+        }
+        send(batch)
+    }
+
+    fn list(&self, all: &mut PassedOn) -> io::Result<()> {
         let socket = socket()?;
-        socket.send(&message::list_elements(family.protocol, TABLE, MAP), 0)?;
-        let mut buffer = vec![0; 1 << 16];
-        'received: loop {
+        socket.send(&message::list_elements(self.protocol, TABLE, MAP), 0)?;
+        let mut buffer = vec![0; LONGEST_ANSWER];
+        loop {
             let length = socket.recv(&mut &mut buffer[..], 0)?;
             let mut rest = buffer.get(..length).unwrap_or_default();
             while let Some((kind, body, after)) = message::first(rest) {
                 match i32::from(kind) {
-                    libc::NLMSG_DONE => break 'received,
+                    libc::NLMSG_DONE => return Ok(()),
                     libc::NLMSG_ERROR => answer(body)?,
                     _ => {
                         all.extend(message::elements(body).filter_map(|(ip, to)| Some((address(&ip)?, address(&to)?))))
@@ -171,10 +195,7 @@ fn list() -> io::Result<PassedOn> {
             }
         }
     }
-    Ok(all)
-}
 
-impl Family {
     /// Each part is made if it is not there. The rule is taken out of the chain and put in again.
     fn set_up(&self, batch: &mut Batch) {
         let (create, new) = (libc::NLM_F_CREATE, Attributes::new);
@@ -238,7 +259,7 @@ fn send(batch: Batch) -> io::Result<()> {
     let (octets, mut answers) = batch.finish();
     let socket = socket()?;
     socket.send(&octets, 0)?;
-    let mut buffer = vec![0; 1 << 16];
+    let mut buffer = vec![0; LONGEST_ANSWER];
     while answers > 0 {
         let length = socket.recv(&mut &mut buffer[..], 0)?;
         let mut rest = buffer.get(..length).unwrap_or_default();
@@ -293,7 +314,7 @@ mod tests {
     #[test]
     fn the_kernel_takes_the_rules_and_keeps_what_is_not_replaced() {
         in_new_namespace(|| {
-            assert_eq!(list().unwrap_err().raw_os_error(), Some(libc::ENOENT), "there is no table");
+            assert_eq!(list().unwrap(), PassedOn::new(), "there is no table");
             set_up().unwrap();
             assert_eq!(list().unwrap(), PassedOn::new());
             let two: PassedOn =
