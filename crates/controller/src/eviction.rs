@@ -21,7 +21,7 @@ use kube::{Api, Client};
 use landfall_api::{ConfigurationState, annotations, labels};
 use landfall_runtime::client::chain;
 use landfall_runtime::events::{Event, Kind, Recorder, Subject};
-use landfall_runtime::lease::{self, Leadership};
+use landfall_runtime::lease::Leadership;
 use landfall_runtime::table::Table;
 use landfall_runtime::tasks::Tasks;
 use landfall_runtime::timer;
@@ -42,7 +42,7 @@ mod pods;
 
 use judge::{Findings, Judge, Spared, Verdict, Why};
 pub use metrics::EvictionMetrics;
-use pods::{PodView, Selected, is_in_service, not_ready};
+use pods::{PodView, Selected, has_leader, is_in_service, not_ready};
 
 /// The reason of the Pods' condition `Ready`.
 pub const REASON: &str = "LandfallNodeSilent";
@@ -294,12 +294,7 @@ impl Evictor {
             return Some(Authority::Leader(Right { leadership: self.leadership.clone(), term }));
         }
         let Leadership::Standby { leader: Some(leader) } = &*self.leadership.borrow() else { return None };
-        let (namespace, name) = (Some(self.namespace.as_str()), Some(lease::pod_of(leader)));
-        let is_leader = |pod: &PodView| {
-            let meta = &pod.metadata;
-            (meta.namespace.as_deref(), meta.name.as_deref()) == (namespace, name)
-        };
-        pods.iter().any(is_leader).then_some(Authority::Successor)
+        has_leader(pods, &self.namespace, leader).then_some(Authority::Successor)
     }
 
     /// Whether it was done. The patch names the version that was read: a Pod whose kubelet has just written is not dead.

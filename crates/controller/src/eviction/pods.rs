@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1;
+use landfall_runtime::lease;
 use landfall_runtime::view;
 use landfall_runtime::view::WithConditions;
 use serde_json::{Value, json};
@@ -28,6 +29,12 @@ pub(super) fn is_in_service(pod: &PodView, services: &BTreeMap<(String, String),
     let mut selectors = of_it.map(|(_, Selected(selector))| selector);
     pod.status.is("Ready")
         && selectors.any(|selector| selector.iter().all(|(key, value)| labels.get(key) == Some(value)))
+}
+
+/// Whether the controller that leads, by this identity in the Lease, is one of these Pods. `namespace` is its own.
+pub(super) fn has_leader(pods: &[PodView], namespace: &str, identity: &str) -> bool {
+    let leader = (Some(namespace), Some(lease::pod_of(identity)));
+    pods.iter().any(|pod| (pod.metadata.namespace.as_deref(), pod.metadata.name.as_deref()) == leader)
 }
 
 /// A strategic merge patch of its status.
@@ -78,6 +85,18 @@ mod tests {
                 "{namespace} {labels} {ready}"
             );
         }
+    }
+
+    #[test]
+    fn the_leader_is_known_by_its_pod_in_our_namespace() {
+        let identity = lease::identity("web-1").unwrap();
+        let pods = |namespace| [pod("other", &json!({}), "True"), pod(namespace, &json!({}), "True")];
+        assert!(has_leader(&pods("landfall-system"), "landfall-system", &identity));
+        for (namespace, identity) in [("shop", &*identity), ("landfall-system", "web-12_0123"), ("landfall-system", "")]
+        {
+            assert!(!has_leader(&pods(namespace), "landfall-system", identity), "{namespace} {identity}");
+        }
+        assert!(!has_leader(&[], "landfall-system", &identity));
     }
 
     #[test]
