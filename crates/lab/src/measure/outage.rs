@@ -100,7 +100,7 @@ enum Leader {
     Anywhere,
     /// On the node that dies. There is a replica on each node for that.
     Dies,
-    /// On another node, where it is killed when the verdict is being reached. Its successor begins anew, and no time is promised.
+    /// On another node, where it is killed when the verdict is being reached. Another has to be elected first, and no time is promised.
     Killed,
 }
 
