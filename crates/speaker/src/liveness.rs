@@ -86,6 +86,21 @@ pub(crate) enum Moves {
     Unplanned,
 }
 
+impl Moves {
+    /// When a member is seen in another state: it was in this one, and changed for this reason.
+    fn of(from: View, cause: Cause) -> Self {
+        match (from, cause) {
+            (View::HoldDown { .. }, Cause::Fit) => Self::Planned,
+            _ => Self::Unplanned,
+        }
+    }
+
+    /// Of reasons that come together the more urgent one counts.
+    fn beside(self, other: Option<Self>) -> Self {
+        if other == Some(Self::Unplanned) { Self::Unplanned } else { self }
+    }
+}
+
 /// What is left to do for the wire thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
@@ -267,8 +282,7 @@ impl Liveness {
                     log(&node, from, to, cause);
                     let suspects = |view| matches!(view, View::Alive | View::Suspect);
                     if !(suspects(from) && suspects(to)) {
-                        let returns = matches!(from, View::HoldDown { .. }) && cause == Cause::Fit;
-                        self.must_elect(if returns { Moves::Planned } else { Moves::Unplanned });
+                        self.must_elect(Moves::of(from, cause));
                     }
                 }
                 Output::LinksChanged { .. } | Output::Retry { .. } => self.must_elect(Moves::Unplanned),
@@ -289,10 +303,8 @@ impl Liveness {
         if self.handed_over && self.stance == Stance::Restart { Next::HandedOver } else { Next::Wait }
     }
 
-    /// Of several reasons that come together the most urgent one counts.
     fn must_elect(&mut self, moves: Moves) {
-        let planned = moves == Moves::Planned && self.elect != Some(Moves::Unplanned);
-        self.elect = Some(if planned { Moves::Planned } else { Moves::Unplanned });
+        self.elect = Some(moves.beside(self.elect));
     }
 
     fn tell_observed(&self) {
@@ -404,5 +416,34 @@ fn log(node: &str, from: View, to: View, cause: Cause) {
         }
         View::Out => tracing::warn!(node, ?from, why = %cause, "a node is out, others answer for its addresses"),
         _ => tracing::info!(node, ?from, ?to, why = %cause, "a speaker is seen in another state"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_return_after_the_hold_down_is_planned_and_nothing_urgent_waits_for_it() {
+        let (planned, unplanned) = (Moves::Planned, Moves::Unplanned);
+        let held = View::HoldDown { until: Instant::now() };
+        for (from, cause, moves) in [
+            (held, Cause::Fit, planned),
+            (held, Cause::NodeSilent, unplanned),
+            (View::Out, Cause::Fit, unplanned), // it was never out, and has answered all the time
+            (View::Alive, Cause::NodeSilent, unplanned),
+            (View::Alive, Cause::Drains, unplanned),
+        ] {
+            assert_eq!(Moves::of(from, cause), moves, "{from:?} {cause}");
+        }
+        for (one, other, both) in [
+            (planned, None, planned),
+            (planned, Some(planned), planned),
+            (planned, Some(unplanned), unplanned),
+            (unplanned, Some(planned), unplanned),
+            (unplanned, None, unplanned),
+        ] {
+            assert_eq!(one.beside(other), both, "{one:?} beside {other:?}");
+        }
     }
 }
