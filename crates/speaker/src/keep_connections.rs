@@ -96,11 +96,9 @@ impl KeepConnections {
             return;
         }
         let rules = self.passing_on.rules();
-        let is_new = |told: &Option<Arc<_>>| told.as_deref().is_none_or(|told| *told != rules);
-        // Nothing to say is not said: the first word makes the kernel forget what it does.
-        let nothing_new = !is_new(&self.rules.wanted.borrow())
-            || self.rules.wanted.borrow().is_none() && self.rules.in_force.borrow().as_deref() == Some(&rules);
-        if !nothing_new {
+        // Until it was told anything, the kernel does what it did before us.
+        let told = self.rules.wanted.borrow().clone().or_else(|| self.rules.in_force.borrow().clone());
+        if told.as_deref() != Some(&rules) {
             self.rules.wanted.send_replace(Some(Arc::new(rules)));
         }
     }

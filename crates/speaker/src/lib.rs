@@ -25,6 +25,8 @@ pub mod liveness;
 mod membership_settings;
 pub mod model;
 mod netlink;
+#[cfg(test)]
+mod new_namespace;
 mod nftables;
 mod ownership;
 mod packet_socket;

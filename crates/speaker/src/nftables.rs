@@ -294,21 +294,11 @@ fn address(octets: &[u8]) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
-    use nix::sched::{CloneFlags, unshare};
-
     use super::*;
+    use crate::new_namespace::in_new_namespace;
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
-    }
-
-    /// Runs `body` on a thread in a new network namespace, which ends with it.
-    fn in_new_namespace(body: impl FnOnce() + Send + 'static) {
-        let thread = std::thread::spawn(move || {
-            unshare(CloneFlags::CLONE_NEWNET).expect("network namespaces need root: run the tests with sudo");
-            body();
-        });
-        thread.join().unwrap();
     }
 
     #[test]

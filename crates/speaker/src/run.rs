@@ -265,7 +265,9 @@ impl Owner {
         }
         let draining = if self.model.is_draining() { Stance::Drain } else { Stance::Serve };
         publish::if_changed(&self.stance, draining);
-        publish::if_changed(&self.nodes, Arc::new(self.model.node_addresses()));
+        if self.settings.keep_connections {
+            publish::if_changed(&self.nodes, Arc::new(self.model.node_addresses()));
+        }
         self.unpublished.extend(decided.changed);
         let start = Instant::now();
         let members = self.model.members();

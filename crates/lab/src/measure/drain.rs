@@ -88,7 +88,6 @@ impl Drain {
     pub(super) async fn run(&self, bench: &Bench) -> Result<Report> {
         if self.keep_connections {
             release::upgrade(bench, &["failover.keepConnections=true".into()]).await?;
-            bench.installed.ready().await?;
         }
         let scene = Scene::set(bench, self.held.place, 1, Pods::Elsewhere).await?;
         speakers::renew_all(bench).await?;

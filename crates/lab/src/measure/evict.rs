@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
 use super::bench::Bench;
+use super::pods;
 use super::release;
 
 /// What it is set to.
@@ -37,7 +38,6 @@ impl Evict {
         let values: Vec<String> = self.chart_value().into_iter().chain(more).collect();
         if !values.is_empty() {
             release::upgrade(bench, &values).await?;
-            bench.installed.ready().await?;
         }
         Ok(())
     }
@@ -45,22 +45,21 @@ impl Evict {
 
 /// Of each Pod, by its name: whether it is Ready, and since when.
 #[derive(Debug, PartialEq)]
-pub(super) struct Service(BTreeMap<String, (bool, Option<Time>)>);
+pub(super) struct InService(BTreeMap<String, (bool, Option<Time>)>);
 
-impl Service {
+impl InService {
     /// As these Pods say it.
-    pub(super) fn of(pods: &[Pod]) -> Service {
+    pub(super) fn of(pods: &[Pod]) -> InService {
         let ready = |pod: &Pod| {
-            let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-            let ready = conditions.into_iter().find(|condition| condition.type_ == "Ready")?;
-            Some((pod.name_any(), (ready.status == "True", ready.last_transition_time.clone())))
+            let since = pods::ready(pod)?.last_transition_time.clone();
+            Some((pod.name_any(), (pods::is_ready(pod), since)))
         };
-        Service(pods.iter().filter_map(ready).collect())
+        InService(pods.iter().filter_map(ready).collect())
     }
 
     /// The Pods that have left service since, whether they are back or not. The API server tells times to the second, so
     /// `self` has to be older than one.
-    pub(super) fn left(&self, now: &Service) -> Vec<String> {
+    pub(super) fn left(&self, now: &InService) -> Vec<String> {
         let changed = self.0.iter().filter(|(name, ready)| now.0.get(*name) != Some(ready));
         changed.map(|(name, _)| name.clone()).collect()
     }
@@ -79,10 +78,10 @@ mod tests {
             serde_json::from_value(json!({"metadata": {"name": name}, "status": {"conditions": [condition]}})).unwrap()
         };
         let (early, late) = ("2026-01-01T00:00:00Z", "2026-01-01T00:00:09Z");
-        let before = Service::of(&[pod("a", "True", early), pod("b", "True", early), pod("c", "True", early)]);
-        let now = Service::of(&[pod("a", "True", early), pod("b", "True", late), pod("c", "False", late)]);
+        let before = InService::of(&[pod("a", "True", early), pod("b", "True", early), pod("c", "True", early)]);
+        let now = InService::of(&[pod("a", "True", early), pod("b", "True", late), pod("c", "False", late)]);
         assert_eq!(before.left(&now), ["b", "c"]);
         assert!(before.left(&before).is_empty());
-        assert_eq!(before.left(&Service::of(&[])).len(), 3, "gone altogether");
+        assert_eq!(before.left(&InService::of(&[])).len(), 3, "gone altogether");
     }
 }

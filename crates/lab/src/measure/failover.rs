@@ -124,7 +124,6 @@ impl Failover {
         };
         if self.profile == Profile::Fast {
             release::upgrade(bench, &["speaker.membership.beatInterval=30ms".into()]).await?;
-            bench.installed.ready().await?;
         }
         let scene = Scene::set(bench, place, self.addresses, Pods::Elsewhere).await?;
         let mut runs = Tally::of(self.runs);

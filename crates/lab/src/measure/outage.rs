@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::bench::Bench;
 use super::clients::{Load, NEW_EVERY, Seen};
-use super::evict::{Evict, Service};
+use super::evict::{Evict, InService};
 use super::families::{self, ByFamily};
 use super::held::Connected;
 use super::leader;
@@ -153,7 +153,7 @@ impl Outage {
         let others = || async {
             let pods = scene.pods.list().await?;
             let living: Vec<Pod> = pods.into_iter().filter(|pod| !pods::is_on(pod, &owner.node)).collect();
-            anyhow::Ok(Service::of(&living))
+            anyhow::Ok(InService::of(&living))
         };
         let before = others().await?;
         let (courses, is_void) = self.strike(scene, owner).await?;

@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use kube::ResourceExt;
 
 use crate::lab::Lab;
@@ -31,8 +31,13 @@ pub(super) fn processes(lab: &Lab, pod: &Pod) -> Result<Vec<Process>> {
 
 /// Whether its condition Ready is True.
 pub(super) fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    ready(pod).is_some_and(|condition| condition.status == "True")
+}
+
+/// Its condition Ready.
+pub(super) fn ready(pod: &Pod) -> Option<&PodCondition> {
+    let mut conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.find(|condition| condition.type_ == "Ready")
 }
 
 /// Whether it is on this node.

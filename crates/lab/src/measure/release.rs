@@ -32,7 +32,8 @@ pub(super) async fn upgrade(bench: &Bench, values: &[String]) -> Result<()> {
     args.extend(values.iter().flat_map(|value| ["--set".to_owned(), value.clone()]));
     let wound = Wound::Release { namespace, name, revision };
     let act = move |lab: &Lab| lab.helm(&args.iter().map(String::as_str).collect::<Vec<_>>()).map(drop);
-    bench.setup.cause_once(wound, act).await
+    bench.setup.cause_once(wound, act).await?;
+    bench.installed.ready().await
 }
 
 /// The revision that is installed now.

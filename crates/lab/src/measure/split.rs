@@ -9,7 +9,7 @@ use super::asker::{Asker, EVERY};
 use super::bench::Bench;
 use super::claims;
 use super::damage::Wound;
-use super::evict::{Evict, Service};
+use super::evict::{Evict, InService};
 use super::families::{self, ByFamily, Family};
 use super::place::Where;
 use super::probes;
@@ -32,8 +32,8 @@ const COUNT: Duration = Duration::from_secs(3);
 /// node that answers is by turns in the one and in the other. halves_unserved counts clients that had no steady answers at
 /// the end of the split; one_answerer_ms says how long after the joining another node was still heard to answer than the one
 /// that answers in the end (asked for fifty times a second); answerers, how many did in the last 3 of 10 s; each for IPv4
-/// and for IPv6; pods_out, which Pods were not Ready at some time of the run. Each run begins with new Pods of all speakers, so that no address is about to return to where an earlier
-/// split has driven it from.
+/// and for IPv6; pods_out, which Pods were not Ready at some time of the run. Each run begins with new Pods of all speakers, so
+/// that no address is about to return to where an earlier split has driven it from.
 #[derive(clap::Args)]
 #[command(after_help = "Example: cargo lab measure split --runs 10")]
 pub(super) struct Split {
@@ -78,10 +78,10 @@ impl Split {
             speakers::renew_all(bench).await?;
             let owner = scene.settle().await?;
             let far = far_half(&scene.nodes, &owner.node, number % 2 == 1);
-            let before = Service::of(&scene.pods.list().await?);
+            let before = InService::of(&scene.pods.list().await?);
             let run = self.once(&scene, &far).await?;
             self.tell(number, &owner, &far, &run);
-            let left = before.left(&Service::of(&scene.pods.list().await?));
+            let left = before.left(&InService::of(&scene.pods.list().await?));
             left.iter().for_each(|pod| say(&format!("  left service: {pod}")));
             out.push(left.len() as f64);
             runs.push(run);

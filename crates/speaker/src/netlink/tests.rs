@@ -4,20 +4,17 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use nix::sched::{CloneFlags, unshare};
-
 use super::*;
 use crate::ipvs;
 use crate::links::{InterfaceFilter, Links};
+use crate::new_namespace;
 
-/// Runs `body` on a thread in a new network namespace, which ends with it.
+/// Runs `body` in a runtime on a thread in a new network namespace, which ends with it.
 fn in_new_namespace<F: Future>(body: impl FnOnce() -> F + Send + 'static) {
-    let thread = std::thread::spawn(move || {
-        unshare(CloneFlags::CLONE_NEWNET).expect("network namespaces need root: run the tests with sudo");
+    new_namespace::in_new_namespace(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async { tokio::time::timeout(Duration::from_secs(20), body()).await.expect("in time") });
     });
-    thread.join().unwrap();
 }
 
 /// Runs `ip` commands in the thread's namespace, one a line.
